@@ -1,0 +1,116 @@
+"""Every error the collector raises on purpose.
+
+::
+
+    CollectorError
+    ├── ConfigError             refuse to start
+    ├── InvalidEvent            the request can never be accepted as it is (400, 413, 415, ...)
+    ├── NotAccepted             nothing was kept; the client may try later (503, 429)
+    │   ├── BufferFull          one partition holds as many events as it may
+    │   ├── BufferUnavailable   the disk is full, fails, or the buffer is locked
+    │   ├── Overloaded          too many requests at once
+    │   └── Draining            the process is shutting down
+    ├── StoreError              the object store
+    │   └── StoreUnavailable    no answer, or an answer that says "not now"
+    └── CommitError             the catalog
+        ├── CommitRejected      the snapshot does not exist and never will
+        └── CommitUnknown       the snapshot may exist: look before trying again
+"""
+
+from __future__ import annotations
+
+
+class CollectorError(Exception):
+    """Root of the collector's errors; the message is one sentence for a person."""
+
+
+class ConfigError(CollectorError):
+    """The configuration does not allow a start; the message names the variable."""
+
+
+class InvalidEvent(CollectorError):
+    """A request that must not be sent again unchanged.
+
+    Args:
+        reason: One sentence: what is wrong, and where.
+        status: The HTTP status of the refusal.
+        index: Position of the offending event in its batch, or None when the request as a whole is at fault.
+    """
+
+    def __init__(self, reason: str, *, status: int = 400, index: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+        self.index = index
+
+
+class NotAccepted(CollectorError):
+    """Nothing of the request was kept, and the same request may succeed later.
+
+    Args:
+        reason: One sentence for the client.
+        retry_after_s: What the ``Retry-After`` header says, in whole seconds, at least 1.
+    """
+
+    status = 503
+    kind = "unavailable"
+
+    def __init__(self, reason: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after_s = max(1, retry_after_s)
+
+
+class BufferFull(NotAccepted):
+    """A partition is at capacity, or one more partition would exceed their allowed number.
+
+    Args:
+        partition: ``(event type, hour)``; the hour counts from the Unix epoch.
+        reason: Replaces the default sentence.
+    """
+
+    kind = "buffer_full"
+
+    def __init__(self, partition: tuple[str, int], reason: str | None = None, *, retry_after_s: int = 1) -> None:
+        type_, hour = partition
+        text = reason or f"the buffer of type {type_!r}, hour {hour} is full"
+        super().__init__(text, retry_after_s=retry_after_s)
+        self.partition = partition
+
+
+class BufferUnavailable(NotAccepted):
+    """The buffer could not store or sync: disk full, I/O error, or locked by another process."""
+
+    kind = "buffer_unavailable"
+
+
+class Overloaded(NotAccepted):
+    """More requests are in flight than the collector was told to serve at once."""
+
+    kind = "overloaded"
+
+
+class Draining(NotAccepted):
+    """The process is shutting down and accepts nothing new."""
+
+    kind = "draining"
+
+
+class StoreError(CollectorError):
+    """The object store refused or failed a request."""
+
+
+class StoreUnavailable(StoreError):
+    """The object store cannot be reached, timed out, or answered "not now"."""
+
+
+class CommitError(CollectorError):
+    """The catalog did not confirm a commit."""
+
+
+class CommitRejected(CommitError):
+    """The catalog refused the commit for certain: its snapshot does not exist."""
+
+
+class CommitUnknown(CommitError):
+    """The commit may have been applied: its outcome must be looked up before anything is sent again."""
