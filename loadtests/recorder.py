@@ -1,0 +1,249 @@
+"""Everything one generator process writes down: ledger, histograms, series and its status line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from loadtests.answers import Answer
+from loadtests.errors import GeneratorFailed
+from loadtests.events import Message
+from loadtests.records.errors import LedgerWriteError
+from loadtests.records.histogram import NAMES, HistogramWriter, max_ms, new_histogram, percentile_ms, record_ns
+from loadtests.records.jsonl import JsonlWriter
+from loadtests.records.ledger import Kind, LedgerWriter, Outcome
+from loadtests.records.rundir import RunDir
+from loadtests.records.series import SeriesWriter
+
+Clock = Callable[[], int]
+"""Returns monotonic nanoseconds."""
+
+SERIES_FLUSH_TICKS = 10
+"""A killed process loses at most so many seconds of series; ledger and histograms lose nothing."""
+
+_WEIGHT = {Outcome.NONE: 0, Outcome.REFUSED: 1, Outcome.UNKNOWN: 2, Outcome.ACKED: 3}
+
+
+@dataclass(slots=True)
+class Arrival:
+    """One request that became due: its events and what is known of them so far.
+
+    Attributes:
+        intended_ns: When it was due by the schedule (monotonic).
+        due_ns: When its next attempt is due: `intended_ns`, later the end of a backoff.
+        attempt: Attempts made so far.
+        outcome: Acked if any attempt was; else unknown if any was; else refused.
+        message: Rendered at the first attempt; every retry sends the same bytes.
+    """
+
+    intended_ns: int
+    count: int
+    due_ns: int
+    first: int = -1
+    attempt: int = 0
+    first_sent_ns: int = 0
+    outcome: Outcome = Outcome.NONE
+    message: Message | None = None
+
+
+@dataclass
+class Counts:
+    """Events since the start. `acked`, `refused` and `unknown` count each event once, when nothing more will be sent for
+    it, so `attempted` less these three are in flight or waiting for a retry."""
+
+    offered: int = 0
+    attempted: int = 0
+    acked: int = 0
+    refused: int = 0
+    unknown: int = 0
+    not_sent: int = 0
+
+    @property
+    def inflight(self) -> int:
+        """Events attempted and not settled yet."""
+        return self.attempted - self.acked - self.refused - self.unknown
+
+
+@dataclass
+class _Second:
+    """Answers since the last tick, in events and per attempt: a refusal shows even if a retry is acked later."""
+
+    offered: int = 0
+    attempts: int = 0
+    not_sent: int = 0
+    answered: dict[Outcome, int] = field(
+        default_factory=lambda: {Outcome.ACKED: 0, Outcome.REFUSED: 0, Outcome.UNKNOWN: 0}
+    )
+
+
+class Recorder:
+    """Write the records of one process.
+
+    Args:
+        run: The run directory; the ledger file must not exist yet.
+        producer: The producer all events of this process belong to.
+        process: Names the files, such as `locust-0`.
+        clock: Monotonic nanoseconds.
+
+    Raises:
+        GeneratorFailed: from every method when a record could not be written; nothing may be sent afterwards.
+    """
+
+    def __init__(self, run: RunDir, *, producer: int, process: str, clock: Clock) -> None:
+        run_id = run.info.run_id
+        self._producer = producer
+        self._labels = {"process": process}
+        self.counts = Counts()
+        self._second = _Second()
+        self._ticked_ns = clock()
+        self._ticks = 0
+        self._histograms = {name: new_histogram() for name in NAMES}
+        with _failing():
+            self._ledger = LedgerWriter(run.ledger / f"{process}.ledger", run_id=run_id, process=process)
+            self._hist = HistogramWriter(run.hist, process, run_id)
+            self._status = JsonlWriter(run.status / f"{process}.jsonl", "status", run_id)
+            self._series = SeriesWriter(run.series, process, run_id)
+
+    def due(self, arrival: Arrival, *, now_ns: int) -> None:
+        """Count *arrival*, noticed at *now_ns*."""
+        self.counts.offered += arrival.count
+        self._second.offered += arrival.count
+        record_ns(self._histograms["dispatch"], now_ns - arrival.intended_ns)
+
+    def sending(self, arrival: Arrival, *, sent_ns: int) -> int:
+        """Record the attempt that is about to leave; return its number in the ledger. Call before a byte is sent."""
+        assert arrival.message is not None
+        with _failing():
+            request = self._ledger.attempt(
+                producer=self._producer,
+                first=arrival.first,
+                count=arrival.count,
+                intended_ns=arrival.intended_ns,
+                sent_ns=sent_ns,
+                attempt=arrival.attempt,
+                body_bytes=len(arrival.message.body),
+            )
+        if arrival.attempt == 1:
+            self.counts.attempted += arrival.count
+        self._second.attempts += arrival.count
+        record_ns(self._histograms["lag"], sent_ns - arrival.due_ns)
+        return request
+
+    def answered(
+        self, arrival: Arrival, request: int, answer: Answer, outcome: Outcome, *, sent_ns: int, done_ns: int
+    ) -> None:
+        """Record the answer to attempt *request* and fold it into the arrival's outcome."""
+        with _failing():
+            self._ledger.done(
+                request,
+                producer=self._producer,
+                first=arrival.first,
+                count=arrival.count,
+                intended_ns=arrival.intended_ns,
+                sent_ns=sent_ns,
+                done_ns=done_ns,
+                status=answer.status,
+                outcome=outcome,
+                attempt=arrival.attempt,
+                kind=Kind.NORMAL,
+            )
+        arrival.outcome = max(arrival.outcome, outcome, key=_WEIGHT.__getitem__)
+        self._second.answered[outcome] += arrival.count
+        record_ns(self._histograms["service"], done_ns - sent_ns)
+
+    def settled(self, arrival: Arrival, *, now_ns: int) -> None:
+        """Count the final outcome of *arrival*; nothing more will be sent for it."""
+        if arrival.outcome == Outcome.ACKED:
+            self.counts.acked += arrival.count
+        elif arrival.outcome == Outcome.REFUSED:
+            self.counts.refused += arrival.count
+        else:
+            self.counts.unknown += arrival.count
+        record_ns(self._histograms["corrected"], now_ns - arrival.intended_ns)
+
+    def given_up(self, arrival: Arrival, *, now_ns: int) -> None:
+        """Record that *arrival* was due but will never be sent."""
+        with _failing():
+            self._ledger.not_sent(
+                producer=self._producer,
+                first=arrival.first,
+                count=arrival.count,
+                intended_ns=arrival.intended_ns,
+                now_ns=now_ns,
+            )
+        self.counts.not_sent += arrival.count
+        self._second.not_sent += arrival.count
+
+    def tick(self, *, now_ns: int) -> None:
+        """Write what the time since the last tick saw. Call about once a second."""
+        second, self._second = self._second, _Second()
+        elapsed_s = max((now_ns - self._ticked_ns) / 1e9, 1e-9)
+        self._ticked_ns = now_ns
+        self._ticks += 1
+        with _failing():
+            for name, value in self._samples(second, elapsed_s):
+                self._series.add(now_ns, name, value, self._labels)
+            for name, histogram in self._histograms.items():
+                self._hist.write(now_ns, name, histogram)
+                histogram.reset()
+            self._write_status(now_ns)
+            if self._ticks % SERIES_FLUSH_TICKS == 0:
+                self._series.flush()
+
+    def _samples(self, second: _Second, elapsed_s: float) -> Iterator[tuple[str, float]]:
+        yield "offered_events_per_s", second.offered / elapsed_s
+        yield "attempted_events", second.attempts
+        yield "acked_events", second.answered[Outcome.ACKED]
+        yield "refused_events", second.answered[Outcome.REFUSED]
+        yield "unknown_events", second.answered[Outcome.UNKNOWN]
+        yield "not_sent_events", second.not_sent
+        yield "inflight_events", self.counts.inflight
+        for name, series in _LATENCY_SERIES.items():
+            histogram = self._histograms[name]
+            if histogram.get_total_count():
+                yield f"{series}_p50", percentile_ms(histogram, 50)
+                yield f"{series}_p99", percentile_ms(histogram, 99)
+                yield f"{series}_max", max_ms(histogram)
+
+    def _write_status(self, now_ns: int) -> None:
+        counts = self.counts
+        self._status.append(
+            {
+                "t_ns": now_ns,
+                "offered": counts.offered,
+                "attempted": counts.attempted,
+                "acked": counts.acked,
+                "refused": counts.refused,
+                "unknown": counts.unknown,
+                "inflight": counts.inflight,
+                "not_sent": counts.not_sent,
+            }
+        )
+
+    def close(self, *, now_ns: int) -> None:
+        """Write the last tick and close every file."""
+        self.tick(now_ns=now_ns)
+        with _failing():
+            self._series.close()
+        self._hist.close()
+        self._status.close()
+        self._ledger.close()
+
+
+_LATENCY_SERIES = {
+    "corrected": "latency_corrected_ms",
+    "service": "latency_service_ms",
+    "lag": "send_lag_ms",
+    "dispatch": "dispatch_lag_ms",
+}
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    try:
+        yield
+    except LedgerWriteError as error:
+        raise GeneratorFailed(str(error)) from error
+    except OSError as error:
+        raise GeneratorFailed(f"the run's records cannot be written: {error}.") from error
