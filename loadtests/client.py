@@ -8,73 +8,20 @@ written to a gevent socket directly; answers are parsed by httptools (llhttp).
 from __future__ import annotations
 
 import select
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Self
-from urllib.parse import urlsplit
+from typing import Any
 
 import gevent
 import httptools
 from gevent import monkey, socket, ssl
 
 from loadtests.answers import Answer, parse_retry_after
-from loadtests.errors import BadTraffic
+from loadtests.endpoint import Endpoint
 from loadtests.events import Message
 from loadtests.records.ledger import Status
 
 # The unpatched poll: asking whether bytes are waiting must not switch to another greenlet.
 _poll = monkey.get_original("select", "poll")
 _READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
-
-
-@dataclass(frozen=True, kw_only=True)
-class Endpoint:
-    """Where events are posted.
-
-    Attributes:
-        headers: Added to every request; their values never appear in `repr`, since they may be secret.
-    """
-
-    scheme: str
-    host: str
-    port: int
-    path: str
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def parse(cls, url: str, headers: Mapping[str, str] | None = None) -> Self:
-        """Read an http or https URL; without a path, events go to /events.
-
-        Raises:
-            BadTraffic: it is not such a URL, or a header would break the request.
-        """
-        try:
-            parts = urlsplit(url)
-            port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-        except ValueError:
-            port = 0
-        if not port or not parts.hostname or parts.username is not None:
-            raise BadTraffic(f"--host {url!r}: give a URL such as http://127.0.0.1:8787/events.")
-        for name, value in (headers or {}).items():
-            if not name or any(c in name + value for c in "\r\n\0"):
-                raise BadTraffic(f"header {name!r} is empty or holds a line break.")
-        path = parts.path if parts.path not in ("", "/") else "/events"
-        query = f"?{parts.query}" if parts.query else ""
-        return cls(scheme=parts.scheme, host=parts.hostname, port=port, path=path + query, headers=dict(headers or {}))
-
-    @property
-    def authority(self) -> str:
-        """The value of the Host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-    def request(self, message: Message) -> bytes:
-        """Return the whole request as it goes over the wire."""
-        lines = [f"POST {self.path} HTTP/1.1", f"Host: {self.authority}"]
-        lines += [f"{name}: {value}" for name, value in self.headers.items()]
-        lines += [f"{name}: {value}" for name, value in message.headers]
-        lines += [f"Content-Length: {len(message.body)}", "", ""]
-        return "\r\n".join(lines).encode("latin-1") + message.body
 
 
 class Connection:

@@ -23,7 +23,12 @@ from loadtests.traffic import Mix
 Mode = Literal["batch", "structured", "binary", "json-events"]
 MODES: tuple[str, ...] = get_args(Mode)
 
+PRODUCERS_MAX = 1 << 16
+"""Producer numbers are below this: a ledger record keeps them in two bytes."""
+
 BLOCK = 4096
+"""Events rendered at once."""
+
 _TIME_WIDTH = len("2026-01-01T00:00:00.000Z")
 _TYPE_TOKENS = [f'"{name}"' for name in TYPE_NAMES]
 _TYPE_WIDTH = max(map(len, _TYPE_TOKENS))

@@ -197,7 +197,8 @@ def _on_test_stop(environment: Any, **_: Any) -> None:
     try:
         _test_of(environment).stop()
     except (TrafficError, RecordError) as error:
-        logger.error("%s", error)  # noqa: TRY400  # a sentence for a person, not a traceback
+        if environment.process_exit_code != 255:  # otherwise `fail` has said it
+            logger.error("%s", error)  # noqa: TRY400  # a sentence for a person, not a traceback
         environment.process_exit_code = 255
 
 

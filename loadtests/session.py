@@ -16,13 +16,13 @@ from gevent.event import Event
 
 from loadtests.client import Connection
 from loadtests.errors import BadTraffic, GeneratorFailed
-from loadtests.events import EventFactory
+from loadtests.events import PRODUCERS_MAX, EventFactory
 from loadtests.recorder import Recorder
 from loadtests.records.content import UNIFORM
 from loadtests.records.rundir import RunDir, RunInfo, new_run_id
 from loadtests.records.target import Ingest, Target
 from loadtests.sender import Attempted, Sender
-from loadtests.settings import PRODUCERS_MAX, Settings
+from loadtests.settings import Settings
 from loadtests.traffic import Mix, arrivals_after
 
 _GOLDEN = 0.6180339887498949

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from loadtests.answers import RetryPolicy
-from loadtests.client import Endpoint
+from loadtests.endpoint import Endpoint, parse_headers
 from loadtests.errors import BadTraffic
-from loadtests.events import MODES
+from loadtests.events import MODES, PRODUCERS_MAX
 from loadtests.sender import Limits
 from loadtests.traffic import Traffic, load_profiles, traffic_named
-
-PRODUCERS_MAX = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +106,7 @@ def read_settings(options: Namespace, *, host: str | None, stop_timeout_s: float
     if options.mode in ("structured", "binary") and options.batch != 1:
         raise BadTraffic(f"--mode {options.mode} carries one event a request; use --batch 1.")
     return Settings(
-        endpoint=Endpoint.parse(host, _headers(options.ingest_headers)),
+        endpoint=Endpoint.parse(host, parse_headers(options.ingest_headers)),
         traffic=traffic_named(options.traffic, period_s=options.curve_period or None),
         rate_per_user=options.rate_per_user,
         batch=options.batch,
@@ -129,15 +125,3 @@ def read_settings(options: Namespace, *, host: str | None, stop_timeout_s: float
 def _positive(name: str, value: float) -> None:
     if not 0 < value < float("inf"):
         raise BadTraffic(f"{name} must be greater than 0, not {value:g}.")
-
-
-def _headers(text: str) -> Mapping[str, str]:
-    if not text:
-        return {}
-    try:
-        headers = json.loads(text)
-    except ValueError:
-        headers = None
-    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
-        raise BadTraffic('the ingest headers are not a JSON object of strings, such as {"X-Key": "value"}.')
-    return headers

@@ -11,7 +11,7 @@ dispatch    from the instant a request was due to the generator noticing; grows 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,9 +47,17 @@ def record_ns(histogram: HdrHistogram, value_ns: int) -> None:
     histogram.record_value(min(max(value_ns // 1000, LOWEST_US), HIGHEST_US))
 
 
+def percentiles_ms(histogram: HdrHistogram, percents: Sequence[float]) -> list[float]:
+    """Return percentiles in milliseconds, in the order asked for; 0 when nothing was recorded."""
+    if not histogram.get_total_count():
+        return [0.0] * len(percents)
+    values = histogram.get_percentile_to_value_dict(sorted(percents))
+    return [float(values[percent]) / 1000 for percent in percents]
+
+
 def percentile_ms(histogram: HdrHistogram, percent: float) -> float:
-    """Return a percentile in milliseconds; 0 when nothing was recorded."""
-    return float(histogram.get_value_at_percentile(percent)) / 1000 if histogram.get_total_count() else 0.0
+    """Return one percentile in milliseconds; 0 when nothing was recorded."""
+    return percentiles_ms(histogram, [percent])[0]
 
 
 def max_ms(histogram: HdrHistogram) -> float:
