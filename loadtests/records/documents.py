@@ -1,0 +1,127 @@
+"""Read YAML written by people into typed objects, with errors that name file and line; replace JSON documents atomically."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import yaml
+
+from loadtests.records.errors import CorruptRecord, InvalidDocument, MissingRecord
+from loadtests.records.schema import check_schema
+
+T = TypeVar("T")
+
+_PATH_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+
+
+def load_yaml(path: Path, kind: type[T]) -> T:
+    """Read the YAML file at *path* as a *kind* (a msgspec Struct, usually).
+
+    Raises:
+        MissingRecord: no such file.
+        InvalidDocument: not YAML, or not a *kind*; with the line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise MissingRecord(f"{path} does not exist.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidDocument(path, None, f"cannot be read ({error}).") from error
+    return parse_yaml(text, kind, path=path)
+
+
+def parse_yaml(text: str, kind: type[T], *, path: Path | str = "<string>") -> T:
+    """Read YAML *text* as a *kind*; *path* is only named in errors. Raises InvalidDocument."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        plain = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise InvalidDocument(path, mark.line + 1 if mark else None, f"{problem}.") from error
+    try:
+        return msgspec.convert(plain if plain is not None else {}, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidDocument(path, line_of(node, str(error)), _sentence(str(error))) from error
+
+
+def _sentence(message: str) -> str:
+    what, _, where = message.partition(" - at `$")
+    where = where.rstrip("`").lstrip(".")
+    return f"{where}: {what}." if where else f"{what}."
+
+
+def line_of(node: yaml.Node | None, message: str) -> int | None:
+    """Return the one-based line that a msgspec message (`... - at \\`$.steps[1].fault\\``) speaks of.
+
+    For an unknown field the line of that field; for a missing one the line of the object that lacks it.
+    """
+    if node is None:
+        return None
+    where = message.partition(" - at `$")[2].rstrip("`")
+    steps = [name or int(index) for name, index in _PATH_STEP.findall(where) if index != "..."]
+    for step in steps:
+        child = _child(node, step)
+        if child is None:
+            break
+        node = child
+    unknown = re.search(r"unknown field `([^`]+)`", message)
+    if unknown:
+        key = _key(node, unknown[1])
+        node = key if key is not None else node
+    return int(node.start_mark.line) + 1
+
+
+def _child(node: yaml.Node, step: str | int) -> yaml.Node | None:
+    if isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+        return node.value[step] if step < len(node.value) else None
+    if isinstance(node, yaml.MappingNode):
+        return next((value for key, value in node.value if key.value == str(step)), None)
+    return None
+
+
+def _key(node: yaml.Node, name: str) -> yaml.Node | None:
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    return next((key for key, _ in node.value if key.value == name), None)
+
+
+def write_document(path: Path, document: Any, *, mode: int = 0o644) -> None:
+    """Replace the JSON document at *path* atomically: a reader sees the old one or the new one, never a part."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    text = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(fd, "wb") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def read_document(path: Path, kind: type[T], *, schema: str) -> T:
+    """Read the JSON document at *path* as a *kind* after checking that it is a version of *schema*.
+
+    Raises:
+        MissingRecord, CorruptRecord, NewerVersion: see `loadtests.records.errors`.
+    """
+    try:
+        raw = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingRecord(f"{path} does not exist.") from None
+    try:
+        plain = msgspec.json.decode(raw)
+    except msgspec.DecodeError as error:
+        raise CorruptRecord(f"{path} is not JSON ({error}).") from error
+    check_schema(plain.get("schema") if isinstance(plain, dict) else None, schema, path)
+    try:
+        return msgspec.convert(plain, kind)
+    except msgspec.ValidationError as error:
+        raise CorruptRecord(f"{path} is not a {schema} document: {error}.") from error

@@ -1,0 +1,173 @@
+"""The target file: where a pipeline takes events, where they should end up, and what it promises.
+
+With `process`, the harness starts, kills and restarts the target itself; `{port}` and `{admin_port}` in URLs stand for the
+ports it hands to it as LISTEN_PORT and ADMIN_PORT, `{python}` in the command for the running interpreter, `{here}` for the
+directory of the target file. Without it, faults that the harness cannot inject are skipped and said to be.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from loadtests.records.documents import load_yaml
+from loadtests.records.errors import InvalidDocument
+from loadtests.records.schema import schema_name
+
+KIND = "target"
+
+Positive = Annotated[float, Meta(gt=0)]
+Url = Annotated[str, Meta(pattern="^https?://", description="An http or https URL.")]
+
+
+class Ingest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where events go in."""
+
+    url: Url
+    mode: Literal["batch", "structured", "binary", "json-events"] = "batch"
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Admin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The collector's own admin listener, if it has one like the reference collector's."""
+
+    url: Url
+    token_env: str = "ADMIN_TOKEN"  # noqa: S105  # the name of a variable, not a secret
+
+
+class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A Prometheus endpoint. `fill` names the gauge of the fullest buffer (0-1); `buffered` a gauge of events held."""
+
+    url: Url
+    fill: str | None = None
+    buffered: str | None = None
+
+
+class Logs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A command whose output is JSON lines; `fill` is the field with the fill rate in percent."""
+
+    command: str
+    fill: str
+
+
+class Process(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the harness starts the target. `{python}` and `{here}` are filled in."""
+
+    command: Annotated[list[str], Meta(min_length=1)]
+    ready: Url
+    ready_s: Positive = 30.0
+    env: dict[str, str] = field(default_factory=dict)
+
+
+class Hook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Commands of the owner for a fault that only the owner can inject."""
+
+    inject: str
+    heal: str
+    probe: str | None = None
+
+
+class Storage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The object store as the collector sees it; credentials come from the environment."""
+
+    endpoint: Url
+    bucket: str
+    credentials: Literal["env"] = "env"
+
+
+class Columns(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Names of the table's columns. `type` and `time` are judged only when named."""
+
+    id: str = "id"
+    source: str = "source"
+    data: str = "data"
+    type: str | None = None
+    time: str | None = None
+
+
+class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The Iceberg table; `catalog` holds pyiceberg catalog properties (for a table that is not on a local stack)."""
+
+    catalog: dict[str, str] = field(default_factory=dict)
+    identifier: Annotated[str, Meta(pattern=r"^[^.]+(\.[^.]+)+$")] | None = None
+    columns: Columns = field(default_factory=Columns)
+
+
+class Refusals(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which answers are the target's own refusals. Without `marker` in the Content-Type they are unknown:
+    somebody between us and the target may have sent them."""
+
+    statuses: list[Annotated[int, Meta(ge=400, le=599)]] = field(default_factory=lambda: [429, 503])
+    marker: str | None = "application/problem+json"
+
+
+class Contract(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the target promises; verdicts are judged against it."""
+
+    delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
+    durability: Literal["memory", "page_cache", "fsync", "committed"] = "fsync"
+    capacity_events: Annotated[int, Meta(gt=0)] | None = None
+    overflow: Literal["reject", "block", "drop_oldest"] = "reject"
+    freshness_s: Positive = 120.0
+    refusals: Refusals = field(default_factory=Refusals)
+
+
+class Target(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One pipeline under test."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Lower-case letters, digits, - and _.")]
+    ingest: Ingest
+    admin: Admin | None = None
+    metrics: Metrics | None = None
+    logs: Logs | None = None
+    process: Process | None = None
+    hooks: dict[str, Hook] = field(default_factory=dict)
+    storage: Storage | None = None
+    table: Table = field(default_factory=Table)
+    contract: Contract = field(default_factory=Contract)
+    allow: list[str] = field(default_factory=list)
+    schema: str = schema_name(KIND)
+
+
+def load_target(path: Path) -> Target:
+    """Read a target file. Raises MissingRecord or InvalidDocument (file, line, sentence)."""
+    target = load_yaml(path, Target)
+    if target.process is None and (target.table.identifier is None or not target.table.catalog):
+        raise InvalidDocument(
+            path,
+            None,
+            "table: without `process` the table's `catalog` properties and `identifier` must be given.",
+        )
+    return target
+
+
+_SECRET_WORDS = ("token", "secret", "password", "credential", "authorization", "key", "cookie")
+
+
+def redacted(target: Target) -> Target:
+    """Return a copy in which header values, environment values and catalog properties that look secret are `***`."""
+    ingest = msgspec.structs.replace(target.ingest, headers=_hide(target.ingest.headers))
+    table = msgspec.structs.replace(target.table, catalog=_hide(target.table.catalog))
+    process = target.process and msgspec.structs.replace(target.process, env=_hide(target.process.env))
+    return msgspec.structs.replace(target, ingest=ingest, table=table, process=process)
+
+
+def _hide(values: dict[str, str]) -> dict[str, str]:
+    return {
+        name: "***" if any(word in name.lower() for word in _SECRET_WORDS) else _hide_userinfo(value)
+        for name, value in values.items()
+    }
+
+
+def _hide_userinfo(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return value
+    if not parts.password:
+        return value
+    return parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]).geturl()
