@@ -31,7 +31,7 @@ from collector.clock import Clock
 from collector.cloudevents import HOUR_US, Event
 from collector.crashpoints import NONE, CrashPoints
 from collector.dedupe import Change, Hashes, Window, concatenate, hash_events
-from collector.errors import BufferFull, BufferUnavailable, NotAccepted
+from collector.errors import BufferFull, BufferUnavailable
 from collector.store import FileRef, Intent, NewRequest, Part, Poison, Progress, Store, open_database
 
 log = logging.getLogger("collector.buffer")
@@ -151,7 +151,9 @@ class Buffer:
         clock: Ages and stored times.
         crash: Armed crash points.
         max_partitions: Distinct partitions that may hold events at once.
-        dedupe_window_s: See ``dedupe.Window``.
+        collector_id: Readable start of the id that is minted for a new directory. The id itself is never reused:
+            a table remembers how far each one has come.
+        dedupe_window_s: See ``dedupe.Window``; 0 keeps every event.
         dedupe_max_events: See ``dedupe.Window``; 16 bytes of memory and of disk each.
 
     Raises:
@@ -167,6 +169,7 @@ class Buffer:
         clock: Clock,
         crash: CrashPoints = NONE,
         max_partitions: int = 1024,
+        collector_id: str = "",
         dedupe_window_s: float = 3600,
         dedupe_max_events: int = 10_000_000,
     ) -> None:
@@ -174,10 +177,14 @@ class Buffer:
         self._max_partitions = max_partitions
         self._clock = clock
         self._crash = crash
+        self._dedupes = dedupe_window_s > 0
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[_Submission | _Task | None] = queue.SimpleQueue()
         self._fills: dict[Partition, _Fill] = {}
         self._flush: Flush | None = None
+        self._last_seq = 0
+        self._quarantined = 0
+        self._next_id = 1
         self._deduplicated = 0
         self._syncs = 0
         self._failure: str | None = None
@@ -189,7 +196,7 @@ class Buffer:
             self._crash("recovery.before_replay")
             self._reader = Store(open_database(path / "buffer.sqlite3"))
             with _translated(), _transaction(self._writer.conn):
-                self.collector_id, self.epoch, self._hash_key = self._writer.begin_epoch()
+                self.collector_id, self.epoch, self._hash_key = self._writer.begin_epoch(collector_id)
             with _translated():
                 self._recover(dedupe_window_s, dedupe_max_events)
         except BaseException:
@@ -309,6 +316,10 @@ class Buffer:
         """Sequence number of the newest flush this buffer has sealed, 0 before the first."""
         return self._last_seq
 
+    def renew_identity(self) -> None:
+        """Take a new collector id: flush ids made from now on cannot be those of another copy of this directory."""
+        self.collector_id = self._do(lambda store: store.renew_identity())
+
     def watch(self, threshold_events: int, callback: Callable[[], None]) -> None:
         """Call ``callback`` (on the writer thread) when a partition reaches ``threshold_events`` waiting events."""
         self._watch = (threshold_events, callback)
@@ -374,18 +385,18 @@ class Buffer:
         return flush
 
     def _deduplicate(self, taken: dict[Partition, list[_Waiting]], oldest: float) -> tuple[list[Part], Change]:
+        if not self._dedupes:
+            return [_part(key, waiting, []) for key, waiting in taken.items()], Change(None, ())
         hashes = [self._hash_part([w.id for w in waiting]) for waiting in taken.values()]
         everything = concatenate(hashes)
         repeated = self._window.duplicates(everything)
         fresh = Hashes(everything.high[~repeated], everything.low[~repeated])
         parts: list[Part] = []
         start = 0
-        for (type_, hour), waiting in taken.items():
-            events = sum(w.events for w in waiting)
-            dropped = np.flatnonzero(repeated[start : start + events]).tolist()
-            size = sum(w.bytes for w in waiting)
-            parts.append(Part(type_, hour, [w.id for w in waiting], events, size, dropped))
-            start += events
+        for key, waiting, hashed in zip(taken, taken.values(), hashes, strict=True):
+            dropped = np.flatnonzero(repeated[start : start + len(hashed)]).tolist()
+            parts.append(_part(key, waiting, dropped))
+            start += len(hashed)
         return parts, self._window.plan(fresh, self._clock.time(), oldest)
 
     def _hash_part(self, ids: Sequence[int]) -> Hashes:
@@ -502,7 +513,7 @@ class Buffer:
 
     def _recover(self, window_s: float, max_hashes: int) -> None:
         self._window = Window(window_s, max_hashes, self._writer.dedupe_runs())
-        self._last_seq: int = self._writer.meta("last_seq") or 0
+        self._last_seq = self._writer.meta("last_seq") or 0
         self._quarantined = self._writer.poison_count()
         offset = self._clock.time() - self._clock.monotonic()
         next_id = 1
@@ -572,14 +583,16 @@ class Buffer:
             with _transaction(self._writer.conn):
                 self._writer.insert_requests(self._next_id, requests, arrived)
                 self._crash("ingest.after_append_before_sync")
-            self._crash("ingest.after_sync_before_ack")
-        except (sqlite3.Error, OSError, OverflowError, NotAccepted) as exc:
-            error = self._translate(exc)
+        except BaseException as exc:  # the thread must outlive whatever a request does to it
             self._release(requests)
-            for submission in group:
-                submission.future.set_exception(error)
+            _fail(group, self._translate(exc))
             return
         self._count_stored(requests, arrived)
+        try:
+            self._crash("ingest.after_sync_before_ack")
+        except BaseException as exc:
+            _fail(group, self._translate(exc))
+            return
         for submission in group:
             submission.future.set_result(None)
 
@@ -604,10 +617,8 @@ class Buffer:
             self._refuse_after_failure()
             with _transaction(self._writer.conn):
                 result = task.work(self._writer)
-        except (sqlite3.Error, OSError, NotAccepted) as exc:
-            task.future.set_exception(self._translate(exc))
         except BaseException as exc:
-            task.future.set_exception(exc)
+            task.future.set_exception(self._translate(exc))
         else:
             task.future.set_result(result)
 
@@ -615,13 +626,13 @@ class Buffer:
         if self._failure:
             raise BufferUnavailable(self._failure)
 
-    def _translate(self, exc: Exception) -> NotAccepted:
+    def _translate(self, exc: BaseException) -> BaseException:
         """Turn a failed write into a refusal; after an I/O error nothing is accepted any more.
 
         A failed sync may have dropped dirty pages, and a later sync would succeed without them
         (https://wiki.postgresql.org/wiki/Fsync_Errors), so only a restart, which reads the disk, may go on.
         """
-        if isinstance(exc, NotAccepted):
+        if not isinstance(exc, (sqlite3.Error, OSError, OverflowError)):
             return exc
         if _is_io_error(exc):
             self._failure = f"the buffer stopped after an I/O error ({exc}); check the disk and restart the collector"
@@ -630,11 +641,21 @@ class Buffer:
         return BufferUnavailable(f"the buffer cannot store events: {exc}", retry_after_s=5)
 
 
+def _part(key: Partition, waiting: Sequence[_Waiting], dropped: list[int]) -> Part:
+    events, size = sum(w.events for w in waiting), sum(w.bytes for w in waiting)
+    return Part(key[0], key[1], [w.id for w in waiting], events, size, dropped)
+
+
 def _is_io_error(exc: Exception) -> bool:
     if isinstance(exc, sqlite3.Error):
         primary = getattr(exc, "sqlite_errorcode", 0) & 0xFF
         return primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
     return isinstance(exc, OSError) and exc.errno == 5  # EIO
+
+
+def _fail(group: Sequence[_Submission], error: BaseException) -> None:
+    for submission in group:
+        submission.future.set_exception(error)
 
 
 @contextlib.contextmanager

@@ -134,7 +134,9 @@ def open_database(path: Path) -> sqlite3.Connection:
         if tables and application != APPLICATION_ID:
             raise ConfigError(f"{path} is not a collector buffer; choose another DATA_DIR.")
         if version > SCHEMA_VERSION:
-            raise ConfigError(f"{path} has schema version {version}, this collector knows {SCHEMA_VERSION}; upgrade it.")
+            raise ConfigError(
+                f"{path} has schema version {version}, this collector knows {SCHEMA_VERSION}; upgrade it."
+            )
         conn.execute("PRAGMA journal_mode=WAL")
         conn.execute("PRAGMA synchronous=FULL")
         conn.execute("PRAGMA wal_autocheckpoint=4000")
@@ -170,14 +172,21 @@ class Store:
         """Write one value."""
         self.conn.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
-    def begin_epoch(self) -> tuple[str, int, bytes]:
-        """Count one more start; return the collector's id, the epoch and the key of the dedupe hashes."""
+    def begin_epoch(self, name: str = "") -> tuple[str, int, bytes]:
+        """Count one more start, minting an id that begins with ``name`` at the first; return the collector's id, the epoch and the key of the dedupe hashes."""
         if self.meta("collector_id") is None:
-            self.set_meta("collector_id", secrets.token_hex(6))
+            self.set_meta("collector_id", f"{name}-{secrets.token_hex(6)}" if name else secrets.token_hex(6))
             self.set_meta("hash_key", secrets.token_bytes(32))
         epoch = (self.meta("epoch") or 0) + 1
         self.set_meta("epoch", epoch)
         return self.meta("collector_id"), epoch, self.meta("hash_key")
+
+    def renew_identity(self) -> str:
+        """Replace the collector's id and return the new one."""
+        name = self.meta("collector_id").rpartition("-")[0]
+        self.set_meta("collector_id", f"{name}-{secrets.token_hex(6)}" if name else secrets.token_hex(6))
+        collector_id: str = self.meta("collector_id")
+        return collector_id
 
     def insert_requests(self, first_id: int, requests: Iterable[NewRequest], arrived: float) -> None:
         """Insert requests under consecutive ids."""
@@ -211,9 +220,7 @@ class Store:
 
     def update_flush(self, progress: Progress) -> None:
         """Store a flush's new progress."""
-        self.conn.execute(
-            "UPDATE flushes SET progress=? WHERE seq=?", (msgspec.msgpack.encode(progress), progress.seq)
-        )
+        self.conn.execute("UPDATE flushes SET progress=? WHERE seq=?", (msgspec.msgpack.encode(progress), progress.seq))
 
     def delete_flush(self, seq: int) -> None:
         """Forget a flush."""

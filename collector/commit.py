@@ -1,0 +1,551 @@
+"""The Iceberg table: one flush, one snapshot. The one module that touches pyiceberg.
+
+Commits are built from pyiceberg's public parts instead of ``Table.append``, whose retry loop can commit a flush
+twice and deletes files that a landed commit needs. Nothing is ever deleted here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn
+
+import pyarrow as pa
+import requests
+from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.io import FileIO, InputFile, load_file_io
+from pyiceberg.io.pyarrow import parquet_file_to_data_file, schema_to_pyarrow
+from pyiceberg.manifest import (
+    DataFile,
+    ManifestContent,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestFile,
+    write_manifest,
+    write_manifest_list,
+)
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import CommitTableRequest
+from pyiceberg.table import Table as CatalogTable
+from pyiceberg.table.metadata import TableMetadata, TableMetadataV1
+from pyiceberg.table.snapshots import (
+    Operation,
+    Snapshot,
+    SnapshotSummaryCollector,
+    Summary,
+    ancestors_of,
+    update_snapshot_summaries,
+)
+from pyiceberg.transforms import HourTransform, IdentityTransform
+from pyiceberg.types import BinaryType, NestedField, StringType, TimestamptzType
+
+from collector.clock import Clock, SystemClock
+from collector.config import CatalogConfig, MaintenanceConfig, S3Config
+from collector.crashpoints import NONE, CrashPoints
+from collector.encode import FLUSH_ID_KEY, to_parquet
+from collector.errors import CommitUnknown, StoreUnavailable
+from collector.maintenance import SnapshotInfo, expirable
+from collector.store import FileRef, Intent, Progress
+from collector.table import TableView, snapshot_id_of
+
+MAX_ANSWER_BYTES = 256 << 20
+"""A catalog answer larger than this is refused; metadata grows by under 1 KB a snapshot."""
+
+MAX_ERROR_BYTES = 64 << 10
+"""Answers that are not 2xx are cut off here."""
+
+SMALL_MANIFEST_FILES = 500
+"""A manifest with fewer data files is small: merged with others once there are many."""
+
+_WATERMARK = "collector.{}.watermark"
+
+TABLE_SCHEMA = Schema(
+    NestedField(1, "id", StringType(), required=True),
+    NestedField(2, "source", StringType(), required=True),
+    NestedField(3, "type", StringType(), required=True),
+    NestedField(4, "time", TimestamptzType(), required=True),
+    NestedField(5, "time_text", StringType()),
+    NestedField(6, "subject", StringType()),
+    NestedField(7, "datacontenttype", StringType()),
+    NestedField(8, "dataschema", StringType()),
+    NestedField(9, "data_kind", StringType()),
+    NestedField(10, "data", StringType()),
+    NestedField(11, "data_binary", BinaryType()),
+    NestedField(12, "extensions", StringType()),
+)
+"""Columns of a table the collector creates; ``encode.SCHEMA`` describes them."""
+
+TABLE_SPEC = PartitionSpec(
+    PartitionField(source_id=4, field_id=1000, transform=HourTransform(), name="time_hour"),
+    PartitionField(source_id=3, field_id=1001, transform=IdentityTransform(), name="type"),
+)
+
+TABLE_PROPERTIES = {
+    "format-version": "2",
+    "write.parquet.compression-codec": "zstd",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "20",
+}
+
+
+class _BoundedAdapter(requests.adapters.HTTPAdapter):
+    """Gives every call a timeout, a deadline and a size limit; pyiceberg sets none of them."""
+
+    def __init__(self, connect_s: float, read_s: float) -> None:
+        self._connect_s = connect_s
+        self._read_s = read_s
+        super().__init__()
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        kwargs["timeout"] = (self._connect_s, self._read_s)
+        deadline = time.monotonic() + self._connect_s + 2 * self._read_s
+        response = super().send(request, *args, **{**kwargs, "stream": True})
+        limit = MAX_ANSWER_BYTES if response.ok else MAX_ERROR_BYTES
+        body = io.BytesIO()
+        for chunk in response.raw.stream(64 << 10, decode_content=True):
+            body.write(chunk[: limit - body.tell()])
+            if body.tell() >= limit:
+                if response.ok:
+                    raise requests.exceptions.ContentDecodingError(f"answer larger than {limit} bytes", request=request)
+                break
+            if time.monotonic() > deadline:
+                raise requests.exceptions.ReadTimeout("the answer trickled past its deadline", request=request)
+        response.raw.close()
+        body.seek(0)
+        response.raw = body
+        return response
+
+
+class BoundedRestCatalog(RestCatalog):
+    """``RestCatalog`` with timeouts, read from the properties ``connect-timeout-s`` and ``read-timeout-s``.
+
+    ``_create_session`` is private and the only place: the constructor already calls the catalog.
+    """
+
+    def _create_session(self) -> requests.Session:
+        session = super()._create_session()
+        adapter = _BoundedAdapter(
+            float(self.properties.get("connect-timeout-s", "5")), float(self.properties.get("read-timeout-s", "30"))
+        )
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
+        return session
+
+
+def rest_table(
+    catalog: CatalogConfig,
+    s3: S3Config,
+    *,
+    clock: Clock,
+    maintenance: MaintenanceConfig | None = None,
+    crash: CrashPoints = NONE,
+) -> IcebergTable:
+    """Describe the configured table; nothing is connected before the first use."""
+    store = {
+        "s3.endpoint": s3.endpoint,
+        "s3.region": s3.region,
+        "s3.access-key-id": s3.access_key_id,
+        "s3.secret-access-key": s3.secret_access_key,
+        "s3.connect-timeout": str(s3.connect_timeout_s),
+        "s3.request-timeout": str(s3.request_timeout_s),
+    }
+    rest = {
+        "uri": catalog.uri,
+        "warehouse": catalog.warehouse,
+        "credential": catalog.credential,
+        "token": catalog.token,
+        "oauth2-server-uri": catalog.oauth2_uri or f"{catalog.uri.rstrip('/')}/v1/oauth/tokens",
+        "connect-timeout-s": str(catalog.connect_timeout_s),
+        "read-timeout-s": str(catalog.read_timeout_s),
+    }
+    given = {key: value for key, value in {**rest, **store}.items() if value}
+    return IcebergTable(
+        lambda: BoundedRestCatalog("collector", **given),
+        catalog.table_identifier,
+        clock=clock,
+        s3={key: value for key, value in store.items() if value},
+        maintenance=maintenance,
+        crash=crash,
+    )
+
+
+class IcebergTable:
+    """A table in an Iceberg catalog.
+
+    Args:
+        connect: Makes the catalog; called again until it succeeds, since a REST catalog is called while it is made.
+        identifier: ``namespace.table``; created when it is missing.
+        s3: FileIO properties that win over what the catalog answers, so that a configured endpoint stays in use.
+        clock: Snapshot timestamps.
+        maintenance: When manifests are merged.
+        crash: Armed crash points.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Catalog],
+        identifier: str,
+        *,
+        clock: Clock | None = None,
+        s3: Mapping[str, str] | None = None,
+        maintenance: MaintenanceConfig | None = None,
+        crash: CrashPoints = NONE,
+    ) -> None:
+        self._connect = connect
+        self._identifier = tuple(identifier.split("."))
+        self._clock = clock or SystemClock()
+        self._s3 = dict(s3 or {})
+        self._maintenance = maintenance or MaintenanceConfig()
+        self._crash = crash
+        self._catalog: Catalog | None = None
+        self._table: CatalogTable | None = None
+        self._files: dict[str, DataFile] = {}
+
+    # ------------------------------------------------------------------ reading
+
+    def refresh(self) -> TableView:
+        """Read the table afresh; see ``table.Table``."""
+        try:
+            if self._catalog is None:
+                self._catalog = self._connect()
+            loaded = self._load_or_create(self._catalog)
+            self._adopt(loaded.metadata, loaded.metadata_location, loaded.config)
+        except Exception as exc:  # pyiceberg, requests, pydantic and pyarrow each raise their own kinds
+            _unavailable("the table cannot be loaded", exc)
+        return self._view()
+
+    def _load_or_create(self, catalog: Catalog) -> CatalogTable:
+        try:
+            return catalog.load_table(self._identifier)
+        except NoSuchTableError:
+            pass
+        namespace = self._identifier[:-1]
+        if not catalog.namespace_exists(namespace):
+            with contextlib.suppress(NamespaceAlreadyExistsError):
+                catalog.create_namespace(namespace)
+        try:
+            return catalog.create_table(
+                self._identifier, TABLE_SCHEMA, partition_spec=TABLE_SPEC, properties=TABLE_PROPERTIES
+            )
+        except TableAlreadyExistsError:
+            return catalog.load_table(self._identifier)
+
+    def _adopt(self, metadata: TableMetadata, location: str, config: Mapping[str, str]) -> None:
+        assert self._catalog is not None
+        file_io = load_file_io({**self._catalog.properties, **config, **self._s3}, metadata.location)
+        self._table = CatalogTable(self._identifier, metadata, location, file_io, self._catalog, dict(config))
+
+    def _loaded(self) -> CatalogTable:
+        if self._table is None:
+            self.refresh()
+        assert self._table is not None
+        return self._table
+
+    def _view(self) -> TableView:
+        metadata = self._loaded().metadata
+        prefix, suffix = _WATERMARK.split("{}")
+        return TableView(
+            uuid=str(metadata.table_uuid),
+            head=metadata.current_snapshot_id,
+            ancestors=frozenset(s.snapshot_id for s in _ancestors(metadata)),
+            watermarks={
+                key[len(prefix) : -len(suffix)]: int(value)
+                for key, value in metadata.properties.items()
+                if key.startswith(prefix) and key.endswith(suffix)
+            },
+        )
+
+    # ------------------------------------------------------------------ a flush
+
+    def write(self, flush: Progress, number: int, rows: pa.Table) -> FileRef:
+        """Store one data file; see ``table.Table``."""
+        table = self._loaded()
+        path = f"{table.metadata.location}/data/{flush.flush_id}-{number:05d}.parquet"
+        try:
+            data = to_parquet(_conform(rows, schema_to_pyarrow(table.schema())), flush.flush_id)
+            data_file = parquet_file_to_data_file(_MemoryIO(path, data), table.metadata, path)
+            _complete_partition(data_file, rows, table.metadata)
+            with table.io.new_output(path).create(overwrite=True) as stream:
+                stream.write(data)
+        except Exception as exc:
+            _unavailable(f"the data file {path} cannot be stored", exc)
+        self._files[path] = data_file
+        return FileRef(path, len(data), rows.num_rows)
+
+    def has(self, files: tuple[FileRef, ...]) -> bool:
+        """Tell whether the files' statistics are at hand; see ``table.Table``."""
+        return all(file.path in self._files for file in files)
+
+    def prepare(self, flush: Progress, files: tuple[FileRef, ...], attempt: int) -> Intent:
+        """Write manifest and manifest list and build the request; see ``table.Table``."""
+        table = self._loaded()
+        try:
+            return self._prepare(table, flush, [self._files[file.path] for file in files], attempt)
+        except StoreUnavailable:
+            raise
+        except Exception as exc:
+            _unavailable("the manifests cannot be stored", exc)
+
+    def _prepare(self, table: CatalogTable, flush: Progress, files: list[DataFile], attempt: int) -> Intent:
+        metadata = table.metadata
+        parent = metadata.current_snapshot()
+        snapshot_id = snapshot_id_of(flush.flush_id)
+        stem = f"{metadata.location}/metadata/flush-{flush.flush_id.replace('/', '-')}-{attempt}"
+        added, summary = self._added_manifest(table, flush, files, f"{stem}-m0.avro")
+        self._crash("manifest.after_write")
+        inherited = _sound_manifests(parent, table.io)
+        manifests = [added, *self._merge(table, snapshot_id, inherited, f"{stem}-m1.avro")]
+        list_path = f"{metadata.location}/metadata/snap-{snapshot_id}-{attempt}-{_short_hash(stem)}.avro"
+        sequence = _last_sequence(metadata) + 1
+        with write_manifest_list(
+            2, table.io.new_output(list_path), snapshot_id, parent.snapshot_id if parent else None, sequence, "deflate"
+        ) as writer:
+            writer.add_manifests(manifests)
+        self._crash("manifest_list.after_write")
+        previous = parent.summary.additional_properties if parent and parent.summary else None
+        snapshot = {
+            "snapshot-id": snapshot_id,
+            "parent-snapshot-id": parent.snapshot_id if parent else None,
+            "manifest-list": list_path,
+            "sequence-number": sequence,
+            # catalogs refuse a snapshot older than the last one
+            "timestamp-ms": max(int(self._clock.time() * 1000), metadata.last_updated_ms),
+            "summary": update_snapshot_summaries(summary, previous).model_dump(),
+            "schema-id": metadata.current_schema_id,
+        }
+        return Intent(
+            body=self._request(flush, snapshot, metadata).model_dump_json().encode(),
+            parent=parent.snapshot_id if parent else None,
+            table_uuid=str(metadata.table_uuid),
+            attempt=attempt,
+        )
+
+    def _request(self, flush: Progress, snapshot: dict[str, Any], metadata: TableMetadata) -> CommitTableRequest:
+        """Build the request in the names of the REST specification."""
+        key = _WATERMARK.format(flush.collector_id)
+        watermark = max(flush.seq, int(metadata.properties.get(key, "0")))
+        return CommitTableRequest.model_validate(
+            {
+                "identifier": {"namespace": self._identifier[:-1], "name": self._identifier[-1]},
+                "requirements": _unchanged(metadata),
+                "updates": [
+                    {"action": "add-snapshot", "snapshot": snapshot},
+                    {
+                        "action": "set-snapshot-ref",
+                        "ref-name": "main",
+                        "type": "branch",
+                        "snapshot-id": snapshot["snapshot-id"],
+                    },
+                    {"action": "set-properties", "updates": {key: str(watermark)}},
+                ],
+            }
+        )
+
+    def _added_manifest(
+        self, table: CatalogTable, flush: Progress, files: list[DataFile], path: str
+    ) -> tuple[ManifestFile, Summary]:
+        metadata = table.metadata
+        snapshot_id = snapshot_id_of(flush.flush_id)
+        collector = SnapshotSummaryCollector()
+        with write_manifest(
+            2, metadata.spec(), metadata.schema(), table.io.new_output(path), snapshot_id, "deflate"
+        ) as writer:
+            for file in files:
+                writer.add_entry(
+                    ManifestEntry.from_args(
+                        status=ManifestEntryStatus.ADDED,
+                        snapshot_id=snapshot_id,
+                        sequence_number=None,
+                        file_sequence_number=None,
+                        data_file=file,
+                    )
+                )
+                collector.add_file(file, partition_spec=metadata.spec(), schema=metadata.schema())
+        summary = Summary(Operation.APPEND, **{FLUSH_ID_KEY: flush.flush_id}, **collector.build())
+        return writer.to_manifest_file(), summary
+
+    def _merge(
+        self, table: CatalogTable, snapshot_id: int, manifests: list[ManifestFile], path: str
+    ) -> list[ManifestFile]:
+        """Replace many small manifests by one, so that lists stay short; sizes grow in steps, never all at once."""
+        metadata = table.metadata
+        small = [m for m in manifests if _is_small(m, metadata.default_spec_id, SMALL_MANIFEST_FILES)]
+        if len(small) < self._maintenance.manifests_max:
+            return manifests
+        try:
+            entries = [entry for manifest in small for entry in manifest.fetch_manifest_entry(table.io)]
+        except Exception:  # a damaged old manifest must not stop new events: leave it to the operator as it is
+            return manifests
+        if not entries:
+            return manifests
+        with write_manifest(
+            2, metadata.spec(), metadata.schema(), table.io.new_output(path), snapshot_id, "deflate"
+        ) as writer:
+            for entry in entries:
+                writer.existing(entry)
+        merged = set(map(id, small))
+        return [writer.to_manifest_file(), *(m for m in manifests if id(m) not in merged)]
+
+    def commit(self, flush: Progress, intent: Intent) -> None:
+        """Send the request; see ``table.Table``."""
+        table = self._loaded()
+        request = CommitTableRequest.model_validate_json(intent.body)
+        self._crash("commit.before_send")
+        try:
+            answer = table.catalog.commit_table(table, request.requirements, request.updates)
+        except Exception as exc:  # of every kind: none of them proves that nothing was applied
+            raise CommitUnknown(f"the catalog did not confirm the commit: {_describe(exc)}") from exc
+        self._crash("commit.after_send")
+        snapshot_id = snapshot_id_of(flush.flush_id)
+        if all(s.snapshot_id != snapshot_id for s in _ancestors(answer.metadata)):
+            raise CommitUnknown("the catalog confirmed the commit, but its answer does not show the snapshot")
+        self._adopt(answer.metadata, answer.metadata_location, table.config)
+        for path in [path for path in self._files if f"/{flush.flush_id}-" in path]:
+            del self._files[path]
+
+    # ------------------------------------------------------------------ upkeep
+
+    def expire(self, config: MaintenanceConfig, now: float) -> int:
+        """Expire old snapshots; see ``table.Table``."""
+        table = self._loaded()
+        metadata = table.metadata
+        if len(metadata.snapshots) <= config.snapshots_max:
+            return 0
+        infos = [
+            SnapshotInfo(s.snapshot_id, s.timestamp_ms / 1000, s.summary is not None and FLUSH_ID_KEY in s.summary)
+            for s in _ancestors(metadata)
+        ]
+        ids = expirable(infos, [ref.snapshot_id for ref in metadata.refs.values()], config, now)
+        if not ids:
+            return 0
+        self._crash("expire.before_send")
+        request = CommitTableRequest.model_validate(
+            {
+                "identifier": {"namespace": self._identifier[:-1], "name": self._identifier[-1]},
+                "requirements": _unchanged(metadata),
+                "updates": [{"action": "remove-snapshots", "snapshot-ids": ids}],
+            }
+        )
+        try:
+            answer = table.catalog.commit_table(table, request.requirements, request.updates)
+        except Exception as exc:
+            raise CommitUnknown(f"the catalog did not confirm the expiry: {_describe(exc)}") from exc
+        self._adopt(answer.metadata, answer.metadata_location, table.config)
+        return len(ids)
+
+
+class _MemoryIO(FileIO):
+    """One object in memory, so that a file's statistics are read before it is sent, not after."""
+
+    def __init__(self, location: str, data: bytes) -> None:
+        super().__init__()
+        self._file = _MemoryFile(location, data)
+
+    def new_input(self, location: str) -> InputFile:  # noqa: ARG002
+        return self._file
+
+    def new_output(self, location: str) -> NoReturn:
+        raise NotImplementedError(location)
+
+    def delete(self, location: object) -> NoReturn:
+        raise NotImplementedError(location)
+
+
+class _MemoryFile(InputFile):
+    def __init__(self, location: str, data: bytes) -> None:
+        super().__init__(location)
+        self._data = data
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def exists(self) -> bool:
+        return True
+
+    def open(self, seekable: bool = True) -> Any:  # noqa: ARG002
+        return io.BytesIO(self._data)
+
+
+def _conform(rows: pa.Table, target: pa.Schema) -> pa.Table:
+    """Put rows into the table's columns; columns the table adds are null, one it lacks must be empty."""
+    missing = [n for n in rows.column_names if n not in target.names and rows[n].null_count < rows.num_rows]
+    if missing:
+        raise StoreUnavailable(f"the table has no column {', '.join(missing)}; add it or use another table")
+    columns = [
+        rows[f.name].cast(f.type) if f.name in rows.column_names else pa.nulls(rows.num_rows, f.type) for f in target
+    ]
+    return pa.Table.from_arrays(columns, schema=target)
+
+
+def _complete_partition(data_file: DataFile, rows: pa.Table, metadata: TableMetadata) -> None:
+    """Fill in values that came from no statistics: Parquet keeps none for texts above 4 KiB."""
+    for position, field in enumerate(metadata.spec().fields):
+        if data_file.partition[position] is None and isinstance(field.transform, IdentityTransform):
+            data_file.partition[position] = rows[metadata.schema().find_column_name(field.source_id)][0].as_py()
+
+
+def _unchanged(metadata: TableMetadata) -> list[dict[str, Any]]:
+    """Require that the table is still the same and its main branch where it was read."""
+    return [
+        {"type": "assert-table-uuid", "uuid": str(metadata.table_uuid)},
+        {"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": metadata.current_snapshot_id},
+    ]
+
+
+def _ancestors(metadata: TableMetadata) -> Iterator[Snapshot]:
+    return iter(ancestors_of(metadata.current_snapshot(), metadata))
+
+
+def _last_sequence(metadata: TableMetadata) -> int:
+    if isinstance(metadata, TableMetadataV1):
+        raise StoreUnavailable("the table has format version 1; upgrade it to 2")
+    return metadata.last_sequence_number
+
+
+def _sound_manifests(parent: Snapshot | None, file_io: FileIO) -> list[ManifestFile]:
+    """Read the parent's manifests and compare them with its totals.
+
+    A manifest list cut after its header reads as empty; a commit on top of it would drop every older row.
+    """
+    if parent is None:
+        return []
+    manifests = parent.manifests(file_io)
+    total = parent.summary.additional_properties.get("total-data-files") if parent.summary else None
+    listed = sum(
+        (m.added_files_count or 0) + (m.existing_files_count or 0)
+        for m in manifests
+        if m.content == ManifestContent.DATA
+    )
+    if total is not None and int(total) != listed:
+        raise StoreUnavailable(
+            f"the manifest list {parent.manifest_list} names {listed} data files, its snapshot {total}: "
+            "the table is damaged; repair it or roll back before events can be committed"
+        )
+    return manifests
+
+
+def _is_small(manifest: ManifestFile, spec_id: int, limit: int) -> bool:
+    entries = (manifest.added_files_count or 0) + (manifest.existing_files_count or 0)
+    plain = manifest.content == ManifestContent.DATA and manifest.partition_spec_id == spec_id
+    return plain and 0 < entries < limit
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _describe(exc: BaseException) -> str:
+    text = " ".join(str(exc).split())
+    return f"{type(exc).__name__}: {text[:500]}"
+
+
+def _unavailable(what: str, exc: Exception) -> NoReturn:
+    if isinstance(exc, StoreUnavailable):
+        raise exc
+    raise StoreUnavailable(f"{what}: {_describe(exc)}") from exc
