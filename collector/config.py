@@ -34,7 +34,6 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("ADMIN_TOKEN", None, "Bearer token of the admin listener, at least 32 bytes.", secret=True),
     Variable("ADMIN_FLUSH_TIMEOUT_S", "120", "How long POST /admin/flush waits for a decision."),
     Variable("DATA_DIR", None, "Directory of the buffer; created with mode 0700, locked by one process."),
-    Variable("COLLECTOR_ID", "", "Stable name in flush ids; minted once and kept in DATA_DIR when empty."),
     Variable("S3_ENDPOINT", "", "Object store endpoint; empty means AWS."),
     Variable("S3_REGION", "us-east-1", "Object store region."),
     Variable("AWS_ACCESS_KEY_ID", "", "Object store key; empty lets the catalog vend one.", secret=True),
@@ -163,7 +162,6 @@ class Config:
     admin_token: bytes = field(repr=False)
     admin_flush_timeout_s: float
     data_dir: Path
-    collector_id: str
     s3: S3Config
     catalog: CatalogConfig
     flush: FlushPolicy
@@ -261,7 +259,6 @@ def from_environ(environ: Mapping[str, str]) -> Config:
         admin_token=read.token("ADMIN_TOKEN"),
         admin_flush_timeout_s=read.seconds("ADMIN_FLUSH_TIMEOUT_S", 1),
         data_dir=Path(read.text("DATA_DIR")),
-        collector_id=_collector_id(read.text("COLLECTOR_ID")),
         s3=_s3(read),
         catalog=_catalog(read),
         flush=FlushPolicy(
@@ -284,12 +281,6 @@ def from_environ(environ: Mapping[str, str]) -> Config:
     if config.ingest.port and config.ingest == config.admin:
         raise ConfigError("ADMIN_PORT must differ from LISTEN_PORT")
     return config
-
-
-def _collector_id(text: str) -> str:
-    if text and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", text):
-        raise ConfigError(f"COLLECTOR_ID must be 1 to 64 letters, digits, '_' or '-', got {text!r}")
-    return text
 
 
 def _s3(read: _Reader) -> S3Config:
