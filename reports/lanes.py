@@ -1,0 +1,425 @@
+"""The timeline's lanes as Bokeh figures: one shared x axis, one shared cursor, fault windows behind all of them.
+
+A lane that has nothing to show says why instead of drawing an empty frame.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from bokeh.core.json_encoder import serialize_json
+from bokeh.core.properties import value
+from bokeh.document import Document
+from bokeh.models import (
+    BoxAnnotation,
+    BoxZoomTool,
+    ColumnDataSource,
+    CrosshairTool,
+    DatetimeTickFormatter,
+    FixedTicker,
+    NumeralTickFormatter,
+    Range1d,
+    Span,
+)
+from bokeh.plotting import figure
+
+from reports.curves import Curve
+from reports.palette import light
+from reports.story import Commit, Fault, Landing, Story
+
+LEFT, RIGHT = 50, 12
+_PLAIN_FONT = "11px"
+_SANS = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve of a lane.
+
+    Attributes:
+        curve: Name in `Story.curves`.
+        unit: How the value under the cursor is written: `count`, `rate`, `ms`, `s` or `percent`.
+        step: Hold each value until the next one (for totals and gauges) instead of joining them.
+        area: Fill below the line.
+    """
+
+    curve: str
+    label: str
+    role: str
+    unit: str
+    dash: str = "solid"
+    width: float = 1.6
+    step: bool = False
+    area: bool = False
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One drawn lane as the page needs it: where its figure goes, its words, and the legend of its lines.
+
+    Attributes:
+        missing: Why there is no figure; None when there is one.
+        figure: The Bokeh figure, or None.
+    """
+
+    key: str
+    title: str
+    hint: str
+    height: int
+    lines: tuple[Line, ...] = ()
+    missing: str | None = None
+    figure: Any = None
+
+
+_PLANNED_LANES: tuple[tuple[str, str, str, str, tuple[Line, ...]], ...] = (
+    (
+        "arrivals",
+        "Arrivals",
+        "events per second",
+        "no ledger was recorded",
+        (
+            Line("offered", "offered", "offered", "rate", dash="4 3"),
+            Line("acked", "acked", "acked", "rate", area=True),
+            Line("refused", "refused", "refused", "rate"),
+            Line("unknown", "unknown", "unknown", "rate"),
+        ),
+    ),
+    (
+        "latency",
+        "Latency",
+        "corrected: from the instant a request was due, so a stall cannot hide; logarithmic",
+        "no latency was recorded",
+        (
+            Line("corrected_p99", "corrected p99", "corrected", "ms", width=1.8),
+            Line("corrected_p50", "corrected p50", "typical", "ms"),
+            Line("service_p99", "service p99", "service", "ms", dash="2 3"),
+        ),
+    ),
+    (
+        "fill",
+        "Buffer fill",
+        "fullest partition buffer, with the runbook's alerts at 50, 70 and 90 %",
+        "the target does not report its fill",
+        (Line("fill_ratio", "fill", "fill", "percent", step=True, area=True),),
+    ),
+    (
+        "freshness",
+        "Freshness",
+        "age of the newest event that is visible in the table",
+        "freshness was not measured",
+        (Line("freshness_s", "freshness", "freshness", "s"),),
+    ),
+    (
+        "rows",
+        "Visible in the table",
+        "events acknowledged so far, and those a reader finds; the gap is what the buffer still owes",
+        "the table was not watched while traffic ran",
+        (
+            Line("acked_total", "acked", "acked", "count", step=True),
+            Line("visible", "visible", "visible", "count", step=True, area=True),
+        ),
+    ),
+)
+
+
+class _Frame:
+    """What all lanes share: x range, cursor, and how a bare figure looks."""
+
+    def __init__(self, story: Story) -> None:
+        self.story = story
+        end_ms = story.clock.end_s * 1000
+        self.x_range = Range1d(0, end_ms, bounds=(0, end_ms), min_interval=2_000, name="time")
+        self.cursor = Span(
+            dimension="height",
+            name="cursor",
+            line_color=light("cursor"),
+            line_width=1,
+            line_dash=[3, 3],
+            level="overlay",
+        )
+
+    def bare(self, key: str, height: int, y_range: Any, **more: Any) -> Any:
+        zoom = BoxZoomTool(dimensions="width")
+        plot = figure(
+            name=key, height=height, sizing_mode="stretch_width", x_range=self.x_range, y_range=y_range,
+            tools=[CrosshairTool(dimensions="height", overlay=self.cursor), zoom], toolbar_location=None, active_drag=zoom,
+            min_border_left=LEFT, min_border_right=RIGHT, min_border_top=4, min_border_bottom=4, output_backend="canvas",
+            background_fill_color=light("card"), border_fill_color=light("card"), outline_line_color=None, lod_threshold=None,
+            **more,
+        )  # fmt: skip
+        plot.grid.grid_line_color = light("grid")
+        plot.axis.axis_line_color = light("line")
+        plot.axis.major_tick_line_color = None
+        plot.axis.minor_tick_line_color = None
+        plot.axis.major_label_text_color = light("muted")
+        plot.axis.major_label_text_font = _SANS
+        plot.axis.major_label_text_font_size = _PLAIN_FONT
+        plot.xaxis.visible = False
+        return plot
+
+    def shade(self, plot: Any) -> None:
+        """Draw every fault window behind the lane with its letter, dashed where it was only planned."""
+        for index, fault in enumerate(self.story.faults):
+            window = fault.effective or fault.planned
+            if window is None:
+                continue
+            filled = {"fill_alpha": 0.10, "line_alpha": 0.35}
+            look = filled if fault.effective else {"fill_alpha": 0.0, "line_alpha": 0.6, "line_dash": [4, 4]}
+            plot.add_layout(_band(window, **look))
+            plot.text(
+                [window[0] * 1000], [plot.y_range.end], [letter(index)], x_offset=3, y_offset=2, text_baseline="top",
+                text_color=light("band"), text_font=value(_SANS), text_font_size="10px", text_font_style="bold",
+            )  # fmt: skip
+
+    def show_time_axis(self, plot: Any) -> None:
+        long = self.story.clock.end_s >= 3600
+        plot.xaxis.visible = True
+        plot.xaxis.formatter = DatetimeTickFormatter(
+            **dict.fromkeys(("milliseconds", "seconds", "minsec", "minutes"), "%H:%M:%S" if long else "%M:%S"),
+            hourmin="%H:%M", hours="%H:%M", days="%jd %H:%M",
+        )  # fmt: skip
+        plot.height += 22
+
+
+def _band(window: tuple[float, float], **look: Any) -> BoxAnnotation:
+    start, end = window
+    return BoxAnnotation(
+        left=start * 1000, right=max(end, start + 0.05) * 1000, fill_color=light("band"), line_color=light("band"),
+        level="underlay", **look,
+    )  # fmt: skip
+
+
+def draw_lanes(story: Story) -> list[Lane]:
+    """Return the lanes from top to bottom; the last one that is drawn carries the time axis."""
+    frame = _Frame(story)
+    lanes = [_events_lane(frame)]
+    for key, title, hint, missing, lines in _PLANNED_LANES:
+        lanes.append(_curve_lane(frame, key, title, hint, missing, lines))
+        if key == "fill":
+            lanes.append(_flush_lane(frame))
+    drawn = [lane.figure for lane in lanes if lane.figure is not None]
+    if drawn:
+        frame.show_time_axis(drawn[-1])
+    return lanes
+
+
+def _curve_lane(frame: _Frame, key: str, title: str, hint: str, missing: str, lines: tuple[Line, ...]) -> Lane:
+    present = tuple(line for line in lines if not frame.story.curve(line.curve).empty)
+    if not present:
+        return Lane(key, title, hint, 0, missing=missing)
+    curves = [frame.story.curve(line.curve) for line in present]
+    plot = _PLOTS[key](frame, key, curves)
+    frame.shade(plot)
+    for line, curve in zip(present, curves, strict=True):
+        _add_line(plot, line, curve, floor=plot.y_range.start)
+    return Lane(key, title, hint, plot.height, present, figure=plot)
+
+
+def _add_line(plot: Any, line: Line, curve: Curve, *, floor: float) -> None:
+    source = ColumnDataSource({"t": curve.t_s * 1000, "y": curve.value}, name=line.curve)
+    if line.area:
+        lower = source.data["y"] * 0 + floor
+        source.data["floor"] = lower
+        if line.step:
+            plot.varea_step("t", "floor", "y", source=source, color=light(line.role), alpha=0.16, step_mode="after")
+        else:
+            plot.varea("t", "floor", "y", source=source, color=light(line.role), alpha=0.16)
+    look = {"source": source, "line_color": light(line.role), "line_width": line.width, "line_dash": line.dash}
+    if line.step:
+        plot.step("t", "y", mode="after", **look)
+    else:
+        plot.line("t", "y", line_join="round", **look)
+        if len(curve.t_s) <= 2:
+            plot.scatter("t", "y", source=source, size=4, color=light(line.role), line_color=None)
+
+
+def _highest(curves: Iterable[Curve]) -> float:
+    return max(
+        (float(np.nanmax(c.value)) for c in curves if not c.empty and not np.all(np.isnan(c.value))), default=0.0
+    )
+
+
+def _count_plot(frame: _Frame, key: str, curves: list[Curve]) -> Any:
+    top = _highest(curves) or 1.0
+    plot = frame.bare(key, 150 if key == "arrivals" else 130, Range1d(0, top * 1.08))
+    plot.yaxis.ticker.desired_num_ticks = 4
+    plot.yaxis.formatter = NumeralTickFormatter(format="0a" if top >= 8 else "0.[0]")
+    if 2_000 <= top < 8_000 or top >= 1_000_000:
+        plot.yaxis.formatter = NumeralTickFormatter(format="0.[0]a")
+    return plot
+
+
+_LATENCY_TICKS = {
+    1: "1 ms", 10: "10 ms", 100: "100 ms", 1_000: "1 s", 10_000: "10 s", 60_000: "1 min", 600_000: "10 min",
+}  # fmt: skip
+
+
+def _latency_plot(frame: _Frame, key: str, curves: list[Curve]) -> Any:
+    least = min(float(np.nanmin(np.where(c.value > 0, c.value, np.nan))) for c in curves)
+    low = min(max(least * 0.7, 0.1), 1.0) if least < 1 else 1.0
+    plot = frame.bare(key, 150, Range1d(low, max(_highest(curves) * 1.5, 20.0)), y_axis_type="log")
+    plot.yaxis.ticker = FixedTicker(ticks=list(_LATENCY_TICKS), minor_ticks=[])
+    plot.ygrid.ticker = plot.yaxis[0].ticker
+    plot.yaxis.major_label_overrides = dict(_LATENCY_TICKS)
+    return plot
+
+
+_ALERTS = ((0.5, "muted"), (0.7, "inconclusive"), (0.9, "fail"))
+"""The runbook's fill alerts and the colours of their lines."""
+
+
+def _fill_plot(frame: _Frame, key: str, curves: list[Curve]) -> Any:
+    plot = frame.bare(key, 130, Range1d(0, max(1.05, _highest(curves) * 1.08)))
+    plot.yaxis.ticker = FixedTicker(ticks=[0, 0.5, 0.7, 0.9])
+    plot.yaxis.formatter = NumeralTickFormatter(format="0%")
+    plot.ygrid.grid_line_color = None
+    for level, role in _ALERTS:
+        plot.add_layout(
+            Span(
+                location=level,
+                dimension="width",
+                line_color=light(role),
+                line_dash=[5, 4],
+                line_width=1,
+                level="underlay",
+            )
+        )
+    return plot
+
+
+def _seconds_plot(frame: _Frame, key: str, curves: list[Curve]) -> Any:
+    plot = frame.bare(key, 110, Range1d(0, max(_highest(curves) * 1.08, 1.0)))
+    plot.yaxis.ticker.desired_num_ticks = 3
+    plot.yaxis.formatter = NumeralTickFormatter(format="0 's'" if _highest(curves) > 3 else "0.[0]")
+    return plot
+
+
+_PLOTS: dict[str, Callable[[_Frame, str, list[Curve]], Any]] = {
+    "arrivals": _count_plot,
+    "rows": _count_plot,
+    "latency": _latency_plot,
+    "fill": _fill_plot,
+    "freshness": _seconds_plot,
+}
+
+_LANDINGS = (
+    (Landing.COMMITTED, "visible", "circle"),
+    (Landing.FAILED, "fail", "x"),
+    (Landing.UNDECIDED, "unknown", "diamond"),
+)
+
+
+def _flush_lane(frame: _Frame) -> Lane:
+    title, hint = "Flushes", "commit requests by the answer the target got"
+    commits = frame.story.commits
+    if not commits:
+        return Lane("flushes", title, hint, 0, missing="no commit request passed the gateway")
+    plot = frame.bare("flushes", 92, Range1d(-0.6, len(_LANDINGS) - 0.4))
+    plot.yaxis.ticker = FixedTicker(ticks=list(range(len(_LANDINGS))))
+    rows = list(reversed(_LANDINGS))
+    plot.yaxis.major_label_overrides = {i: _SHORT[landing] for i, (landing, _, _) in enumerate(rows)}
+    frame.shade(plot)
+    for row, (landing, role, marker) in enumerate(rows):
+        _add_marks(plot, row, [c for c in commits if c.landing is landing], light(role), marker)
+    return Lane("flushes", title, hint, plot.height, figure=plot)
+
+
+_SHORT = {Landing.COMMITTED: "ok", Landing.FAILED: "failed", Landing.UNDECIDED: "unclear"}
+
+
+def _add_marks(plot: Any, row: int, commits: list[Commit], color: str, marker: str) -> None:
+    source = ColumnDataSource(
+        {"t": np.array([c.t_s * 1000 for c in commits]), "y": np.full(len(commits), float(row)),
+         "ms": np.array([c.ms for c in commits])},
+        name=f"commits_{_LANDINGS[len(_LANDINGS) - 1 - row][0]}",
+    )  # fmt: skip
+    plot.scatter(
+        "t",
+        "y",
+        source=source,
+        marker=marker,
+        size=8,
+        fill_color=color,
+        line_color=color,
+        fill_alpha=0.55,
+        line_width=1.5,
+    )
+
+
+def letter(index: int) -> str:
+    """Return the letter that names fault *index* in the lanes and in the list of faults: A to Z, then A1, B1, ..."""
+    turn, place = divmod(index, len(_LETTERS))
+    return _LETTERS[place] + (str(turn) if turn else "")
+
+
+def _events_lane(frame: _Frame) -> Lane:
+    """Draw phases as a ribbon on top and below it a row for each fault: outlined as planned, filled as effective."""
+    faults, phases = frame.story.faults, frame.story.phases
+    title, hint = "Phases and faults", "outline: planned; filled: in place"
+    if not faults and not phases:
+        return Lane("events", title, hint, 0, missing="no timeline was recorded")
+    rows = len(faults)
+    plot = frame.bare("events", 44 + 22 * rows, Range1d(-rows - 0.1, 1.15))
+    plot.ygrid.grid_line_color = None
+    plot.yaxis.ticker = FixedTicker(ticks=[-(i + 0.5) for i in range(rows)])
+    plot.yaxis.major_label_overrides = {-(i + 0.5): letter(i) for i in range(rows)}
+    _add_phases(plot, frame.story)
+    for row, fault in enumerate(faults):
+        _add_fault(plot, -row - 0.5, fault)
+    return Lane("events", title, hint, plot.height, figure=plot)
+
+
+def _add_phases(plot: Any, story: Story) -> None:
+    spans = [span for span in story.phases if span.end_s > span.start_s]
+    if not spans:
+        return
+    source = ColumnDataSource(
+        {"left": np.array([s.start_s * 1000 for s in spans]), "right": np.array([s.end_s * 1000 for s in spans])}
+    )
+    plot.quad(
+        "left", "right", top=1.05, bottom=0.25, source=source, fill_color=light("phase"), fill_alpha=0.22,
+        line_color=light("card"), line_width=2,
+    )  # fmt: skip
+    wide = [s for s in spans if s.end_s - s.start_s >= 0.09 * story.clock.end_s]
+    plot.text(
+        np.array([(s.start_s + s.end_s) * 500 for s in wide]), np.full(len(wide), 0.65), [s.name for s in wide],
+        text_color=light("text"), text_font=value(_SANS), text_font_size=_PLAIN_FONT, text_align="center", text_baseline="middle",
+    )  # fmt: skip
+
+
+def _add_fault(plot: Any, y: float, fault: Fault) -> None:
+    for window, look in (
+        (fault.effective, {"fill_alpha": 0.55, "line_color": None}),
+        (fault.planned, {"fill_alpha": 0.0, "line_color": light("band"), "line_dash": [3, 3]}),
+    ):
+        if window is not None:
+            start, end = window
+            plot.quad(
+                left=start * 1000, right=max(end, start + 0.15) * 1000, top=y + 0.34, bottom=y - 0.34,
+                fill_color=light("band"), **look,
+            )  # fmt: skip
+
+
+def document_json(lanes: Iterable[Lane]) -> tuple[str, dict[str, str]]:
+    """Return the Bokeh document of the drawn lanes as JSON, and the id of each lane's figure by lane key.
+
+    Bokeh numbers its models from a counter of the process; here they are numbered from 1, so that equal lanes give equal text.
+    """
+    drawn = [lane for lane in lanes if lane.figure is not None]
+    document = Document()
+    for lane in drawn:
+        document.add_root(lane.figure)
+    text = serialize_json(document.to_json(deferred=False))
+    known = set(re.findall(r'"id":"(p\d+)"', text))
+    names: dict[str, str] = {}
+
+    def renumber(match: re.Match[str]) -> str:
+        return f'"{names.setdefault(match[1], f"m{len(names) + 1}")}"' if match[1] in known else match[0]
+
+    text = re.sub(r'"(p\d+)"', renumber, text)
+    return text, {lane.key: names[lane.figure.id] for lane in drawn}

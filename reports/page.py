@@ -1,0 +1,254 @@
+"""The report's content, before it is laid out: what the HTML page and the Markdown file both say.
+
+Values are plain text and not escaped; whoever lays them out escapes.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from loadtests.records.rundir import RunDir, RunInfo
+from reports.lanes import letter
+from reports.screen import ScreenLine, screen_line
+from reports.story import Fault, Moment, Story
+from reports.verdict import Check, Verdict, VerdictDoc
+from reports.wording import Fact, Grid, duration, elapsed, facts_of, grid_of, instant, number, value_of
+
+_SEVERITY = {Verdict.FAIL: 0, Verdict.INCONCLUSIVE: 1, Verdict.PASS: 2}
+
+
+@dataclass(frozen=True)
+class Question:
+    """One section: a question, its verdict, the numbers and the checks that answer it."""
+
+    key: str
+    title: str
+    question: str
+    verdict: Verdict | None
+    facts: tuple[Fact, ...]
+    grids: tuple[Grid, ...]
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
+class Anomaly:
+    """One range of events that a check objects to, or reports."""
+
+    check: str
+    verdict: Verdict
+    events: str
+    where: str
+    cause: str
+    during: str
+    example: str
+    details: tuple[Fact, ...]
+
+
+@dataclass(frozen=True)
+class FaultRow:
+    """One fault as the list below the timeline shows it."""
+
+    letter: str
+    name: str
+    state: str
+    planned: str
+    effective: str
+    affected: str
+    params: str
+    reason: str
+    proven: bool
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything there is to lay out."""
+
+    doc: VerdictDoc
+    headline: str
+    summary: str
+    screen: tuple[ScreenLine, ...]
+    questions: tuple[Question, ...]
+    anomalies: tuple[Anomaly, ...]
+    faults: tuple[FaultRow, ...]
+    moments: tuple[Fact, ...]
+    totals: tuple[Fact, ...]
+    identity: tuple[Fact, ...]
+    not_tested: tuple[str, ...]
+    stopped: str | None
+
+
+_QUESTIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
+    (
+        "capacity",
+        "Buffer capacity",
+        "How much load and how long an outage does this buffer configuration hold?",
+        ("capacity.",),
+    ),
+    (
+        "flush",
+        "Flush success",
+        "Which flushes failed, why, and how long until the pipeline had caught up?",
+        ("flush.", "run.flushed"),
+    ),
+    (
+        "recovery",
+        "Recovery correctness",
+        "Is every acknowledged event in the table exactly once, unaltered, after the dust settled?",
+        ("events.",),
+    ),
+    ("trust", "Trust", "Why should this verdict be believed?", ("",)),
+)
+"""Key, title, question, and the beginnings of the ids of the checks that belong there; the last takes what is left."""
+
+
+def page_of(run: RunDir, doc: VerdictDoc, story: Story) -> Page:
+    """Put the report together."""
+    lines = doc.first_screen or [f"{doc.verdict}  {doc.scenario} on {doc.target}"]
+    return Page(
+        doc=doc,
+        headline=_without_verdict(lines[0], doc.verdict),
+        summary=lines[1] if len(lines) > 1 else "",
+        screen=tuple(screen_line(line) for line in lines[2:]),
+        questions=tuple(_questions(doc)),
+        anomalies=tuple(_anomalies(doc)),
+        faults=tuple(_fault_row(i, fault) for i, fault in enumerate(story.faults)),
+        moments=tuple(Fact(elapsed(m.t_s), m.text) for m in _worth_reading(story)),
+        totals=tuple(Fact(name.replace("_", " "), f"{n:,}") for name, n in _totals(doc)),
+        identity=tuple(_identity(run.info, doc)),
+        not_tested=tuple(str(item) for item in doc.sections.get("trust", {}).get("not_tested", ())),
+        stopped=run.info.stopped,
+    )
+
+
+def _without_verdict(line: str, verdict: Verdict) -> str:
+    return line.removeprefix(verdict).strip()
+
+
+def _totals(doc: VerdictDoc) -> Iterator[tuple[str, int]]:
+    for name in doc.totals.__struct_fields__:
+        yield name, getattr(doc.totals, name)
+
+
+def _worth_reading(story: Story) -> list[Moment]:
+    return [moment for moment in story.moments if moment.text]
+
+
+# Sections
+
+
+def _questions(doc: VerdictDoc) -> Iterator[Question]:
+    left = list(doc.checks)
+    for key, title, question, beginnings in _QUESTIONS:
+        mine = [check for check in left if check.id.startswith(beginnings)]
+        left = [check for check in left if check not in mine]
+        facts, grids = _section(key, doc.sections.get(key, {}))
+        mine.sort(key=lambda check: _SEVERITY[check.verdict])
+        verdict = mine[0].verdict if mine else None
+        yield Question(key, title, question, verdict, tuple(facts), tuple(grids), tuple(mine))
+
+
+_SHOWN_ELSEWHERE = {"capacity": {"longest"}, "trust": {"not_tested"}, "recovery": {"groups"}, "flush": set()}
+
+
+def _section(key: str, section: Mapping[str, Any]) -> tuple[list[Fact], list[Grid]]:
+    facts, grids = facts_of({k: v for k, v in section.items() if k not in _SHOWN_ELSEWHERE[key]})
+    groups = section.get("groups")
+    if key == "recovery" and isinstance(groups, Mapping):
+        rows = [{"set": name, **row} for name, found in groups.items() for row in found]
+        grids += [grid_of("Anomalies by cause", rows)] if rows else []
+    return facts, grids
+
+
+# Anomalies
+
+_IN_COLUMNS = ("id", "source", "first", "last", "events", "where", "stage", "cause", "during")
+
+
+def _anomalies(doc: VerdictDoc) -> Iterator[Anomaly]:
+    for check in sorted(doc.checks, key=lambda check: _SEVERITY[check.verdict]):
+        for example in check.examples:
+            yield _anomaly(check, example)
+
+
+def _anomaly(check: Check, example: Mapping[str, Any]) -> Anomaly:
+    details = tuple(
+        Fact(fact.label, fact.value)
+        for fact in facts_of({k: v for k, v in example.items() if k not in _IN_COLUMNS and v is not None})[0]
+    )
+    return Anomaly(
+        check=check.id,
+        verdict=check.verdict,
+        events=_range(example),
+        where=str(example.get("where") or example.get("stage") or ""),
+        cause=str(example.get("cause") or ""),
+        during=str(example.get("during") or ""),
+        example=str(example.get("id") or ""),
+        details=details,
+    )
+
+
+def _range(example: Mapping[str, Any]) -> str:
+    source, first, last = (example.get(name) for name in ("source", "first", "last"))
+    if first is None:
+        return str(source or "")
+    span = f"{first}" if first == last or last is None else f"{first} to {last}"
+    events = example.get("events")
+    count = f" ({number(events)} events)" if isinstance(events, int) and events != 1 else ""
+    return f"{source} {span}{count}" if source else f"{span}{count}"
+
+
+# Faults
+
+
+def _fault_row(index: int, fault: Fault) -> FaultRow:
+    affected = "not counted" if fault.affected is None else f"{fault.affected:,} requests"
+    if fault.escaped:
+        affected += f", {fault.escaped:,} escaped"
+    return FaultRow(
+        letter=letter(index),
+        name=fault.name,
+        state=fault.state,
+        planned=_window(fault.planned) or "by trigger",
+        effective=_window(fault.effective) or "never",
+        affected=affected,
+        params=value_of("", fault.params) if fault.params else "",
+        reason=fault.reason or "",
+        proven=fault.effective is not None and fault.state not in ("void", "failed"),
+    )
+
+
+def _window(window: tuple[float, float] | None) -> str:
+    if window is None:
+        return ""
+    start, end = window
+    return f"{elapsed(start)} to {elapsed(end)} ({duration(end - start)})" if end > start else f"at {elapsed(start)}"
+
+
+# Identity
+
+
+def _identity(info: RunInfo, doc: VerdictDoc) -> Iterator[Fact]:
+    yield Fact("Run", doc.run_id)
+    yield Fact("Scenario", doc.scenario)
+    yield Fact("Target", doc.target)
+    yield Fact("Stack", info.stack or "none")
+    yield Fact("Seed", str(doc.seed))
+    yield Fact("Started", instant(doc.started_unix_ns))
+    yield Fact("Lasted", duration(doc.duration_s))
+    yield Fact("Exit code", str(doc.exit_code))
+    yield Fact("Command", shlex.join(info.argv) if info.argv else "not recorded")
+    yield Fact("Reproduce", reproduce_line(info))
+    for name, version in sorted(info.versions.items()):
+        yield Fact(f"Version of {name}", version)
+    for name, value in info.environment.items():
+        yield Fact(name.replace("_", " ").capitalize(), value_of(name, value))
+
+
+def reproduce_line(info: RunInfo) -> str:
+    """Return a command that repeats the run: as it was started, with the seed it had."""
+    words = [word for word in info.argv if word] or ["icequake", "run", info.scenario, "--target", info.target]
+    given = any(word == "--seed" or word.startswith("--seed=") for word in words)
+    return shlex.join(words if given else [*words, "--seed", str(info.seed)])

@@ -1,0 +1,175 @@
+"""Write report.html, report.md and junit.xml of a finished run: `python -m reports.render RUN`.
+
+The page is one file that asks the network for nothing: Bokeh's own script is embedded compressed, every script is allowed by its
+hash, and every value is escaped. The same run directory gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from bokeh.resources import Resources
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from loadtests.records.errors import MissingRecord, RecordError
+from loadtests.records.rundir import RunDir
+from reports.errors import ReportError
+from reports.junit import junit_xml
+from reports.lanes import Lane, document_json, draw_lanes
+from reports.page import Page, page_of
+from reports.palette import css_variables, dark_twins
+from reports.story import Story, read_story
+from reports.verdict import read_verdict
+from reports.wording import elapsed
+
+BAD_FILES = 254
+
+
+def render(run: RunDir) -> list[Path]:
+    """Write the three files into the run directory, each atomically, and return their paths.
+
+    Raises:
+        RecordError: the verdict is missing, or a record cannot be read.
+        ReportError: a file cannot be written.
+    """
+    if not run.verdict.exists():
+        raise MissingRecord(f"{run.root} has no verdict yet; `python -m reports.judge {run.root}` makes one.")
+    doc = read_verdict(run.verdict)
+    story = read_story(run)
+    page = page_of(run, doc, story)
+    texts = {
+        run.report_html: html_of(page, story),
+        run.report_md: markdown_of(page),
+        run.junit: junit_xml(doc),
+    }
+    for path, text in texts.items():
+        _replace(path, text)
+    return list(texts)
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise ReportError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def html_of(page: Page, story: Story) -> str:
+    """Lay out the page."""
+    environment = _environment()
+    lanes = draw_lanes(story)
+    library = Resources(mode="inline", components=["bokeh"], minified=True).js_raw[0]
+    starter = _asset("report.js")
+    return environment.get_template("report.html.j2").render(
+        page=page,
+        lanes=lanes,
+        style=_asset("report.css"),
+        light=css_variables(dark=False),
+        dark=css_variables(dark=True),
+        starter=starter,
+        library=_packed(library),
+        charts=_packed(_charts(lanes, page, story)),
+        script_hashes=" ".join(f"'sha256-{_hash(text)}'" for text in (starter, library)),
+        length=elapsed(story.clock.end_s),
+    )
+
+
+def markdown_of(page: Page) -> str:
+    """Lay out the same facts as Markdown."""
+    environment = _environment()
+    environment.filters["md"] = markdown_text
+    environment.filters["code"] = markdown_code
+    return environment.get_template("report.md.j2").render(page=page)
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("reports", "."), autoescape=select_autoescape(enabled_extensions=("html.j2",)),
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+
+
+def _asset(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def _packed(text: str) -> str:
+    """Compress for embedding: base64 of gzip without a time stamp. Nothing in it can end a script element."""
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode("ascii")
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+
+
+def _charts(lanes: Sequence[Lane], page: Page, story: Story) -> str:
+    """Return what `report.js` draws from: the figures, where they go, their colours by night, and the x axis in words."""
+    document, figures = document_json(lanes)
+    payload: dict[str, Any] = {
+        "document": document,
+        "figures": figures,
+        "twins": dark_twins(),
+        "zero_unix_ms": story.clock.zero_unix_ns // 1_000_000,
+        "nearest_ms": story.clock.width_s * 2_500,
+        "phases": [[span.name, span.start_s * 1000, span.end_s * 1000] for span in story.phases],
+        "faults": [
+            [f"{row.letter} {row.name}", fault.effective[0] * 1000, fault.effective[1] * 1000]
+            for row, fault in zip(page.faults, story.faults, strict=True)
+            if fault.effective is not None
+        ],
+    }
+    return json.dumps(payload, ensure_ascii=True, separators=(",", ":"))
+
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~!])")
+
+
+def markdown_text(text: object) -> str:
+    """Escape *text* for Markdown, so that it is one line of plain text wherever it stands, tables included."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return _MARKDOWN.sub(r"\\\1", line)
+
+
+def markdown_code(text: object) -> str:
+    """Write *text* as a code span that also survives in a table cell."""
+    line = "".join(c if c.isprintable() else " " for c in str(text)).replace("|", "\\|")
+    longest = max((len(run) for run in re.findall("`+", line)), default=0)
+    fence = "`" * (longest + 1)
+    space = " " if longest else ""
+    return f"{fence}{space}{line}{space}{fence}" if line.strip() else ""
+
+
+@click.command()
+@click.argument("run")
+@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), help="Where run directories are.")
+def main(run: str, runs: Path) -> None:
+    """Write report.html, report.md and junit.xml of RUN: a run directory, or `last`, a name or a run id below --runs."""
+    try:
+        for path in render(RunDir.find(runs, run)):
+            click.echo(path)
+    except ReportError as error:
+        _fail(error, error.exit_code)
+    except RecordError as error:
+        _fail(error, BAD_FILES)
+
+
+def _fail(error: Exception, exit_code: int) -> NoReturn:
+    click.echo(f"render: {error}", err=True)
+    sys.exit(exit_code)
+
+
+if __name__ == "__main__":
+    main()

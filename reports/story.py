@@ -1,0 +1,237 @@
+"""What happened in a run, in the order of its timeline: phases, fault windows, commits and single moments, beside the curves.
+
+This is everything the report draws; `read_story` is a pure function of the run directory.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, TypeVar
+
+from loadtests.records.errors import MissingRecord
+from loadtests.records.jsonl import read_jsonl
+from loadtests.records.ledger import Ledger, read_ledgers
+from loadtests.records.rundir import RunDir
+from loadtests.records.timeline import read_timeline
+from reports.curves import NOTHING, Clock, Curve, field_of, latencies, measured, rates
+from reports.windows import NO_FAULTS, steps_of
+
+T = TypeVar("T")
+Entry = dict[str, Any]
+
+
+class Landing(enum.StrEnum):
+    """What the sender of a commit could conclude from the answer it got."""
+
+    COMMITTED = "committed"
+    FAILED = "failed"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One commit request at the catalog, at the second it arrived; `ms` is how long the answer took."""
+
+    t_s: float
+    landing: Landing
+    ms: float
+
+
+@dataclass(frozen=True)
+class Span:
+    """A named stretch of seconds."""
+
+    name: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One step of the scenario: what was planned and what took effect.
+
+    Attributes:
+        planned: The window the scenario asked for; None when a trigger decided it or no length was given.
+        effective: The window in which the fault was in place; None when it never was.
+        state: armed, injected, healed, void or failed.
+        affected: Target requests that met it; None where that cannot be counted.
+        escaped: Requests that should have met it and did not; None where that cannot be counted.
+        reason: Why it is void or failed.
+    """
+
+    name: str
+    state: str
+    planned: tuple[float, float] | None = None
+    effective: tuple[float, float] | None = None
+    affected: int | None = None
+    escaped: int | None = None
+    params: Mapping[str, Any] | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Something that has no length: a process killed, an alert, a word of the operator."""
+
+    t_s: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Story:
+    """Everything the report draws; a stream that was not recorded is empty."""
+
+    clock: Clock
+    phases: tuple[Span, ...]
+    faults: tuple[Fault, ...]
+    moments: tuple[Moment, ...]
+    commits: tuple[Commit, ...]
+    curves: Mapping[str, Curve]
+
+    def curve(self, name: str) -> Curve:
+        """Return the curve called *name*; an empty one when it was not recorded."""
+        return self.curves.get(name, NOTHING)
+
+
+def read_story(run: RunDir) -> Story:
+    """Read the streams of *run*; one that is missing is empty.
+
+    Raises:
+        CorruptRecord, NewerVersion: a stream is there but cannot be read.
+    """
+    timeline = _optional(lambda: list(read_timeline(run.timeline)))
+    visible = _optional(lambda: list(read_jsonl(run.visible, "visible")))
+    ledgers = read_ledgers(run.ledger)
+    clock = _clock(run, [timeline, visible], ledgers)
+    return Story(
+        clock=clock,
+        phases=tuple(_phases(timeline, clock)),
+        faults=tuple(_faults(timeline, clock)),
+        moments=tuple(_moments(timeline, clock)),
+        commits=tuple(_commits(run.gateway_log, clock)),
+        curves=_curves(run, visible, ledgers, clock),
+    )
+
+
+def _optional(read: Callable[[], list[T]]) -> list[T]:
+    try:
+        return read()
+    except MissingRecord:
+        return []
+
+
+def _clock(run: RunDir, streams: list[list[Entry]], ledgers: list[Ledger]) -> Clock:
+    info, window = run.info, run.info.window
+    stamps = [entry["t_ns"] for stream in streams for entry in stream]
+    for ledger in ledgers:
+        for name in ("sent_ns", "done_ns"):
+            used = ledger.records[name][ledger.records[name] > 0]
+            stamps += [int(used.min()), int(used.max())] if len(used) else []
+    zero = info.started_mono_ns or min(stamps, default=0)
+    ends = [t for t in (info.ended_mono_ns, window.settle_end_ns) if t is not None]
+    return Clock(zero, info.started_unix_ns, max([*ends, *stamps, zero + 1]))
+
+
+def _phases(timeline: list[Entry], clock: Clock) -> Iterator[Span]:
+    begun = [e for e in timeline if e.get("event") == "phase"]
+    for entry, after in zip_longest(begun, begun[1:]):
+        end = clock.seconds(after["t_ns"]) if after else clock.end_s
+        yield Span(str(entry.get("phase", "?")), clock.seconds(entry["t_ns"]), end)
+
+
+def _faults(timeline: list[Entry], clock: Clock) -> Iterator[Fault]:
+    inject = next((e["t_ns"] for e in timeline if e.get("event") == "phase" and e.get("phase") == "inject"), None)
+    for step in steps_of(timeline):
+        if step.fault in NO_FAULTS:
+            continue
+        said: Entry = {}
+        for entry in timeline:
+            if entry.get("event") == "step" and entry.get("step") == step.index:
+                said |= entry
+        effective = None
+        if step.start_ns is not None:
+            end_s = clock.end_s if step.end_ns is None else clock.seconds(step.end_ns)
+            effective = (clock.seconds(step.start_ns), end_s)
+        params = said.get("params")
+        yield Fault(
+            name=step.fault,
+            state=step.state,
+            planned=_planned(said, inject, clock),
+            effective=effective,
+            affected=step.affected,
+            escaped=_whole(said.get("requests_escaped")),
+            params=params if isinstance(params, dict) else None,
+            reason=step.reason,
+        )
+
+
+def _planned(said: Entry, inject_ns: int | None, clock: Clock) -> tuple[float, float] | None:
+    """Return the window a step asked for: `at_s` counts from the start of injection, `for_s` from there."""
+    when = said.get("when")
+    at_s = said.get("at_s", when.get("at_s") if isinstance(when, dict) else None)
+    for_s = said.get("for_s")
+    if inject_ns is None or not isinstance(at_s, int | float):
+        return None
+    start = clock.seconds(inject_ns) + at_s
+    return (start, start + (for_s if isinstance(for_s, int | float) else 0.0))
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+_TOLD: dict[str, Callable[[Entry], str]] = {
+    "process": lambda e: f"{e.get('name', '?')} {e.get('state', '?')}",
+    "operator": lambda e: f"operator: {e.get('action', '?')}",
+    "alert": lambda e: f"alert: {e.get('name', '?')}",
+    "settled": lambda e: f"settled: {e.get('reason', '?')}",
+    "note": lambda e: str(e.get("text", "")),
+}
+
+
+def _moments(timeline: list[Entry], clock: Clock) -> Iterator[Moment]:
+    for entry in timeline:
+        tell = _TOLD.get(str(entry.get("event")))
+        if tell is not None:
+            yield Moment(clock.seconds(entry["t_ns"]), tell(entry))
+
+
+def _commits(path: Path, clock: Clock) -> Iterator[Commit]:
+    for entry in _optional(lambda: list(_commit_lines(path))):
+        yield Commit(clock.seconds(entry["t_ns"]), landing_of(entry), float(entry.get("ms") or 0.0))
+
+
+def _commit_lines(path: Path) -> Iterable[Entry]:
+    for entry in read_jsonl(path, "gateway"):
+        plain = "begin" not in entry and "released" not in entry
+        if plain and entry.get("object") == "commit" and entry.get("verb") == "POST":
+            yield entry
+
+
+def landing_of(entry: Mapping[str, Any]) -> Landing:
+    """Say what the sender of a commit could conclude from its gateway line.
+
+    Committed or failed needs that very answer, from the catalog or (4xx only) from a gateway that never asked the catalog.
+    """
+    status, outcome = entry.get("status") or 0, entry.get("outcome")
+    if outcome == "passed" and 200 <= status < 300:
+        return Landing.COMMITTED
+    return Landing.FAILED if outcome in ("passed", "refused") and 400 <= status < 500 else Landing.UNDECIDED
+
+
+_MEASURED = ("fill_ratio", "freshness_s", "table_rows", "buffer_events")
+
+
+def _curves(run: RunDir, visible: list[Entry], ledgers: list[Ledger], clock: Clock) -> dict[str, Curve]:
+    curves = {**rates(ledgers, clock), **latencies(run.hist, clock), **measured(run.series, _MEASURED, clock)}
+    for name, field in (("freshness_s", "freshness_s"), ("visible", "visible"), ("acked_total", "acked")):
+        seen = field_of(visible, field, clock)
+        if name not in curves or curves[name].empty:
+            curves[name] = seen
+    if curves["visible"].empty:
+        curves["visible"] = curves["table_rows"]
+    return curves

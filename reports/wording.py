@@ -1,0 +1,133 @@
+"""How numbers and names are written for a reader: one place, so that the page, the Markdown and the JUnit file agree."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+UNKNOWN = "not measured"
+
+_UNITS = (
+    ("_unix_ns", "UTC"),
+    ("_unix_ms", "UTC"),
+    ("_events_per_s", "events/s"),
+    ("_per_s", "/s"),
+    ("_events", "events"),
+    ("_bytes", "bytes"),
+    ("_ms", "ms"),
+    ("_s", "s"),
+)
+_SHARES = ("_ratio", "_share")
+_ACRONYMS = {"p50": "p50", "p99": "p99", "id": "id", "r2": "R2", "s3": "S3", "cpu": "CPU", "url": "URL"}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line of a section: what it is and its value, both ready to be shown (and not yet escaped)."""
+
+    label: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A small table; every row is as long as `columns`."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def label_of(name: str) -> str:
+    """Turn a field name into words, without the unit at its end: `last_flush_ms` is `Last flush`."""
+    for suffix in (*(suffix for suffix, _ in _UNITS), *_SHARES):
+        if name.endswith(suffix) and len(name) > len(suffix):
+            name = name.removesuffix(suffix)
+            break
+    words = [_ACRONYMS.get(word, word) for word in name.replace("-", "_").split("_") if word]
+    text = " ".join(words)
+    return text[:1].upper() + text[1:]
+
+
+def value_of(name: str, value: object) -> str:
+    """Write *value* with the unit that the end of its field's *name* says."""
+    if value is None:
+        return UNKNOWN
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return _quantity(name, value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{label_of(str(k)).lower()} {value_of(str(k), v)}" for k, v in value.items()) or "none"
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return ", ".join(value_of(name, item) for item in value) or "none"
+    return str(value)
+
+
+def _quantity(name: str, value: float) -> str:
+    if name.endswith(_SHARES):
+        return f"{value * 100:.4g} %"
+    if name.endswith(("_unix_ns", "_unix_ms")):
+        return instant(int(value * (1 if name.endswith("ns") else 1_000_000)))
+    unit = next((unit for suffix, unit in _UNITS if name.endswith(suffix)), "")
+    if unit == "s" and value >= 120:
+        return duration(value)
+    if name in ("seed", "exit_code", "pid"):
+        return str(value)
+    return f"{number(value)} {unit}".rstrip()
+
+
+def number(value: float) -> str:
+    """Write a number: whole ones with thousands separators, others to three significant digits."""
+    if isinstance(value, int) or (abs(value) >= 1000 and value == value and abs(value) != float("inf")):
+        return f"{round(value):,}"
+    text = f"{value:.3g}"
+    return text.removesuffix(".0")
+
+
+def duration(seconds: float) -> str:
+    """Write a length of time: `8.4 s`, `4 m 12 s`, `1 h 5 m`."""
+    if seconds < 60:
+        return f"{number(float(seconds))} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} m {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} m"
+
+
+def instant(unix_ns: int) -> str:
+    """Write a wall time in UTC to the second."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(unix_ns / 1e9))
+
+
+def elapsed(seconds: float) -> str:
+    """Write a place on the run's time axis: `01:23.4`, or `1:02:03` from an hour on."""
+    if seconds >= 3600:
+        whole = int(seconds)
+        return f"{whole // 3600}:{whole % 3600 // 60:02}:{whole % 60:02}"
+    tenths = round(seconds * 10)
+    return f"{tenths // 600:02}:{tenths % 600 // 10:02}.{tenths % 10}"
+
+
+def facts_of(section: Mapping[str, Any]) -> tuple[list[Fact], list[Grid]]:
+    """Split a section of the verdict into single facts and tables (lists of objects)."""
+    facts, grids = [], []
+    for name, value in section.items():
+        if _is_table(value):
+            grids.append(grid_of(label_of(name), value))
+        else:
+            facts.append(Fact(label_of(name), value_of(name, value)))
+    return facts, grids
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, Mapping) for row in value)
+
+
+def grid_of(title: str, rows: Sequence[Mapping[str, Any]]) -> Grid:
+    """Lay out *rows* in the columns any of them has, in order of first use."""
+    names = list(dict.fromkeys(str(name) for row in rows for name in row))
+    cells = tuple(tuple(value_of(name, row[name]) if name in row else "" for name in names) for row in rows)
+    return Grid(title, tuple(label_of(name) for name in names), cells)
