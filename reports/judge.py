@@ -19,6 +19,7 @@ import click
 import msgspec
 
 from loadtests.records.errors import RecordError
+from reports.anomalies import FAULT_LINGERS_NS
 from reports.errors import ReportError
 from reports.event_checks import event_checks, fate_of_missing, strays
 from reports.first_screen import first_screen
@@ -29,7 +30,8 @@ from reports.run_checks import run_checks
 from reports.runrecords import RunRecords, read_run
 from reports.verdict import EXIT_CODES, Totals, VerdictDoc, worst, write_verdict
 
-_RANGES_KEPT = 20_000
+RANGES_KEPT = 20_000
+"""Ranges of each set that a verdict is made from; every event is counted, whatever the number of ranges."""
 
 
 def judge(root: Path) -> VerdictDoc:
@@ -43,13 +45,14 @@ def judge(root: Path) -> VerdictDoc:
     return verdict_on(records, compare(records))
 
 
-def compare(records: RunRecords, *, keep: int = _RANGES_KEPT) -> Reconciliation:
+def compare(records: RunRecords, *, keep: int = RANGES_KEPT) -> Reconciliation:
     """Reconcile a run's ledgers with its table; at most *keep* ranges a set."""
     freshness_ns = int(records.target.contract.freshness_s * 1e9)
     punctual = Punctual(
         freshness_ns=freshness_ns,
         windows=[(w.start_ns, w.end_ns + freshness_ns) for w in records.windows],
         caught_up_before_ns=last_heal_ns(records),
+        boundaries_ns=sorted({t for w in records.windows for t in (w.start_ns, w.end_ns + FAULT_LINGERS_NS + 1)}),
     )
     return reconcile(records.history, records.files, punctual, keep=keep)
 

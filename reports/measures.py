@@ -18,6 +18,9 @@ from reports.windows import FaultWindow
 FORECAST_OUTAGE_S = 600.0
 """The outage that the capacity section sizes a buffer for."""
 
+FULL = 0.9
+"""A refusal speaks of capacity only where the fullest buffer had reached this fill."""
+
 
 def sections(records: RunRecords, result: Reconciliation) -> dict[str, dict[str, Any]]:
     """Return all sections; every value is plain JSON."""
@@ -68,7 +71,9 @@ def _held(records: RunRecords, window: FaultWindow, times: Any, fill: Any) -> di
         "held_s": round(held_s, 3),
         "refused_at_s": None if refused_at_s is None else round(refused_at_s, 3),
         "max_fill": round(float(seen.max()), 4) if len(seen) else None,
-        "needs_capacity_events": _forecast(records, refused_at_s, held_s),
+        "needs_capacity_events": _forecast(records, refused_at_s, held_s)
+        if not len(seen) or seen.max() >= FULL
+        else None,
     }
 
 

@@ -238,15 +238,16 @@ def _second_opinion(
     live = [f for f in files if f.stage == "scan"]
     if table.current_snapshot() is None:
         return None
-    return second_engine.count_events(
+    request = second_engine.Request(
         run_id=subject.run_id,
         columns=subject.columns,
-        properties={**place.properties, **table.io.properties},
+        properties={name: str(value) for name, value in {**place.properties, **table.io.properties}.items()},
         metadata_location=table.metadata_location,
         files=[f.path for f in live for _ in range(f.references)],
         deletes=bool(found.delete_files),
         rows=sum(f.ours * f.references for f in live),
     )
+    return second_engine.ask(request)
 
 
 @click.command()

@@ -125,11 +125,13 @@ class Punctual:
         windows: Fault windows as (start, end) with the recovery allowance added to the end, ascending by start. While one is
             open the clock stands; it starts anew when the window closes.
         caught_up_before_ns: Events acked until then count for `last_sighting_ns` and `missing_before`.
+        boundaries_ns: Ascending instants at which ranges are split by ack time, so that each lies in one fault window.
     """
 
     freshness_ns: int
     windows: Sequence[tuple[int, int]] = ()
     caught_up_before_ns: int | None = None
+    boundaries_ns: Sequence[int] = ()
 
     def deadlines(self, acked_ns: I64) -> I64:
         """Return when each event that was acked at *acked_ns* must have been visible."""
@@ -319,7 +321,8 @@ class _Window:
     def _ranges(self, found: Found, spots: I64, stage: I64, one: I64, two: I64) -> None:
         acked_ns = self.owed.spread(self.owed.acked_ns, self.first, self.count)
         same = np.diff(spots) == 1
-        for column in (stage, one, two, self.copies, self.flags):
+        boundaries = np.asarray(self.punctual.boundaries_ns if self.punctual else (), dtype=np.int64)
+        for column in (stage, one, two, self.copies, self.flags, np.searchsorted(boundaries, acked_ns, side="right")):
             values = column[spots].astype(np.int64)
             same &= values[1:] == values[:-1]
         starts = np.r_[0, np.flatnonzero(~same) + 1]

@@ -114,11 +114,14 @@ def catalog_properties(given: Mapping[str, Any], environ: Mapping[str, str] = os
 def open_table(properties: Mapping[str, str], identifier: str) -> Table | None:
     """Load the table, freshly; None when the catalog says that there is none.
 
+    A property `name` names the catalog, which matters to catalogs in a database (they keep several under one roof).
+
     Raises:
         TableUnreadable: the catalog gave any other answer, or none.
     """
     try:
-        return load_catalog("icequake-direct", **properties).load_table(identifier)
+        rest = {name: value for name, value in properties.items() if name != "name"}
+        return load_catalog(properties.get("name", "icequake"), **rest).load_table(identifier)
     except (NoSuchTableError, NoSuchNamespaceError):
         return None
     except Exception as error:  # the catalog client raises whatever its transport does
