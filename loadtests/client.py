@@ -8,6 +8,7 @@ written to a gevent socket directly; answers are parsed by httptools (llhttp).
 from __future__ import annotations
 
 import select
+from functools import cache
 from typing import Any
 
 import gevent
@@ -24,8 +25,16 @@ _poll = monkey.get_original("select", "poll")
 _READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
 
 
+@cache
+def _tls_context() -> Any:
+    # Reading the system's certificates takes tens of milliseconds: once a process, not once a connection.
+    return ssl.create_default_context()
+
+
 class Connection:
     """Post messages to one endpoint, one at a time, over a connection that is kept open while both sides like it.
+
+    https verifies the server against the system's certificates, or those of SSL_CERT_FILE.
 
     Args:
         endpoint: Where to.
@@ -75,8 +84,7 @@ class Connection:
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._endpoint.scheme == "https":
-                context = ssl.create_default_context()
-                self._socket = context.wrap_socket(plain, server_hostname=self._endpoint.host)
+                self._socket = _tls_context().wrap_socket(plain, server_hostname=self._endpoint.host)
             else:
                 self._socket = plain
         except BaseException:

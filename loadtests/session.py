@@ -57,6 +57,8 @@ class Session:
         self._producer = settings.producer_base + worker
         if self._producer >= PRODUCERS_MAX:
             raise BadTraffic(f"producer {self._producer} is not below {PRODUCERS_MAX}; lower --producer-base.")
+        if settings.seed != run.info.seed:
+            raise BadTraffic(f"--seed {settings.seed} is not the run's; use --seed {run.info.seed}.")
         process = f"locust-{self._producer}"
         self._clock = time.monotonic_ns
         self._users = count()

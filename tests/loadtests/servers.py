@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 ACCEPTED = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
 
@@ -40,6 +42,7 @@ class Server:
     requests: list[Served] = field(default_factory=list)
     connections: int = 0
     port: int = 0
+    tls: ssl.SSLContext | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -56,6 +59,12 @@ class Server:
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
     def serve(self, connection: socket.socket) -> None:
+        if self.tls is not None:
+            try:
+                connection = self.tls.wrap_socket(connection, server_side=True)
+            except OSError:  # the client did not like our certificate
+                connection.close()
+                return
         with connection, connection.makefile("rb") as stream:
             try:
                 while (served := self.read(stream)) is not None:
@@ -83,9 +92,12 @@ class Server:
 
 
 @contextmanager
-def serving(script: Script) -> Iterator[Server]:
-    """Serve *script* on a free loopback port."""
+def serving(script: Script, *, certificate: Path | None = None) -> Iterator[Server]:
+    """Serve *script* on a free loopback port; with a certificate (and its key, one PEM file) over TLS."""
     server = Server(script)
+    if certificate is not None:
+        server.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.tls.load_cert_chain(certificate)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         server.port = listener.getsockname()[1]
         acceptor = threading.Thread(target=server.accept, args=(listener,), daemon=True)

@@ -4,8 +4,15 @@ import subprocess
 import sys
 import textwrap
 import threading
+from datetime import datetime
+from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from loadtests.answers import Answer
 from loadtests.endpoint import Endpoint, parse_headers
@@ -125,6 +132,39 @@ def test_a_request_cut_off_by_the_server_is_not_sent_again():
     with serving(always(b"", keep=False)) as server:
         assert gevent_answers(server.url) == [Answer(Status.RESET)]
         assert len(server.requests) == 1
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A self-signed certificate for 127.0.0.1 with its key, in one PEM file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(datetime(2020, 1, 1)).not_valid_after(datetime(2100, 1, 1))
+    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    builder = builder.add_extension(names, critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    form = serialization.Encoding.PEM
+    secret = key.private_bytes(form, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path = tmp_path / "server.pem"
+    path.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(form) + secret)
+    return path
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_https_verifies_the_server(certificate: Path, monkeypatch, trusted):
+    """A server whose certificate is trusted is used, over one connection; another never gets the request."""
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with serving(always(ACCEPTED), certificate=certificate) as server:
+        answers = gevent_answers(server.url.replace("http:", "https:"), 3)
+
+    if trusted:
+        assert answers == [Answer(202)] * 3
+        assert len(server.requests) == 3
+    else:
+        assert answers == [Answer(Status.CONNECT_FAILED)] * 3
+        assert server.requests == []
 
 
 def test_the_request_carries_host_headers_and_length():

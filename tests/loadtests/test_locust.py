@@ -143,7 +143,7 @@ def test_a_ledger_that_cannot_grow_stops_the_run_with_255(tmp_path: Path):
 
     run = make_run(tmp_path)
     with serving(always(ACCEPTED)) as server:
-        args = ["-u", "2", "-r", "2", "-t", "60s", "--rate-per-user", "50", "--run-dir", str(run.root)]
+        args = ["-u", "2", "-r", "2", "-t", "60s", "--rate-per-user", "50", "--seed", "7", "--run-dir", str(run.root)]
         out = finish(locust(server.url, tmp_path, *args, preexec_fn=limit), 255)
 
     assert "cannot be written" in out or "is the disk full" in out
@@ -157,7 +157,7 @@ def test_a_ledger_path_that_is_taken_stops_the_run_with_255(tmp_path: Path):
     run = make_run(tmp_path)
     (run.ledger / "locust-0.ledger").mkdir()
     with serving(always(ACCEPTED)) as server:
-        args = ["-u", "1", "-t", "20s", "--run-dir", str(run.root)]
+        args = ["-u", "1", "-t", "20s", "--seed", "7", "--run-dir", str(run.root)]
         out = finish(locust(server.url, tmp_path, *args), 255)
 
     assert "cannot be created" in out
@@ -169,7 +169,7 @@ def test_a_worker_whose_ledger_fails_ends_the_whole_run_with_255(tmp_path: Path)
     run = make_run(tmp_path)
     (run.ledger / "locust-4.ledger").mkdir()
     with serving(always(ACCEPTED)) as server:
-        args = ["-u", "4", "-r", "4", "-t", "60s", "--run-dir", str(run.root), "--producer-base", "3"]
+        args = ["-u", "4", "-r", "4", "-t", "60s", "--seed", "7", "--run-dir", str(run.root), "--producer-base", "3"]
         args += two_workers()
         began = time.monotonic()
         out = finish(locust(server.url, tmp_path, *args), 255)
@@ -266,10 +266,18 @@ def test_wrong_arguments_exit_254_with_a_sentence(tmp_path: Path, args: list[str
 def test_a_run_whose_mix_differs_from_the_traffic_is_refused(tmp_path: Path):
     """The judge expects the types of run.json, so other types must not be sent."""
     run = make_run(tmp_path)
-    args = ["-u", "1", "-t", "20s", "--run-dir", str(run.root), "--traffic", "hot-type"]
+    args = ["-u", "1", "-t", "20s", "--seed", "7", "--run-dir", str(run.root), "--traffic", "hot-type"]
     out = finish(locust("http://127.0.0.1:1/events", tmp_path, *args), 254)
 
     assert "run.json" in out
+
+
+def test_a_seed_that_is_not_the_runs_is_refused(tmp_path: Path):
+    """The judge recomputes ids from the seed of run.json, so no other may be used."""
+    args = ["-u", "1", "-t", "20s", "--run-dir", str(make_run(tmp_path).root), "--seed", "8"]
+    out = finish(locust("http://127.0.0.1:1/events", tmp_path, *args), 254)
+
+    assert "use --seed 7" in out
 
 
 def test_the_environment_brings_secret_headers(tmp_path: Path):

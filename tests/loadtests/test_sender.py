@@ -259,3 +259,22 @@ def test_the_status_line_and_the_series_agree_with_the_counts(tmp_path: Path):
     }
     assert total == {"acked_events": 10, "refused_events": 10}
     assert max(row["value"] for row in table if row["name"] == "offered_events_per_s") == 10
+
+
+def test_a_refusal_that_comes_during_the_drain_is_settled_not_retried(tmp_path: Path):
+    """An answer awaited by the drain ends its request, whatever it says."""
+    release = Event()
+
+    def stall(rig: Rig, _: Message) -> Answer:
+        release.wait()
+        return BUSY
+
+    rig = Rig(tmp_path, stall)
+    rig.sender.submit(rig.now_ns)
+    rig.settle()
+    gevent.spawn(release.set)
+    rig.finish()
+    rig.settle()
+
+    assert (rig.counts.refused, rig.counts.inflight) == (10, 0)
+    assert len(rig.messages) == 1
