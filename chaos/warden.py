@@ -5,8 +5,8 @@ JSON object a line goes each way: requests ``{"n", "op", ...}``, answers ``{"re"
 pushed ``{"event": "exit", "pid", "status"}`` (as in ``subprocess``: a negative status is a signal).
 
 ====================  ==================================================================================================
-``spawn``             ``argv``, ``env``, ``cwd``, ``log`` -> ``pid``. The child leads a session of its own; its output
-                      goes to the end of ``log``
+``spawn``             ``argv``, ``env``, ``cwd``, ``log``, ``remove`` -> ``pid``. The child leads a session of its own;
+                      its output goes to the end of ``log``; the files ``remove`` are deleted when it has ended
 ``signal``            ``pid``, ``signal`` (number), ``group`` -> nothing; a child that has ended is no error
 ``journal``           ``path``, ``run``: where undo entries are written from now on
 ``undo_add``          ``entry``, ``secrets`` (merged into ``entry["headers"]`` in memory, never written) -> ``id``, after
@@ -75,6 +75,7 @@ class _Child:
     process: subprocess.Popen[bytes]
     journal: Journal | None
     entry_id: str
+    remove: list[str]
 
 
 @dataclass
@@ -184,7 +185,7 @@ class Warden:
             )
         finally:
             os.close(log)
-        self._children[process.pid] = _Child(process, self._journal, self._note_child(process.pid))
+        self._children[process.pid] = _Child(process, self._journal, self._note_child(process.pid), request["remove"])
         return {"pid": process.pid}
 
     def _note_child(self, pid: int) -> str:
@@ -209,6 +210,9 @@ class Warden:
             if child is None:
                 continue  # an orphan that fell to us
             child.process.returncode = status
+            for path in child.remove:
+                with contextlib.suppress(OSError):
+                    Path(path).unlink(missing_ok=True)
             if child.journal is not None:
                 self._mark_done(child.journal, child.entry_id, f"ended with {status}")
             with contextlib.suppress(BrokenPipeError):  # the controller is gone while its children are being ended

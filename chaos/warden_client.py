@@ -60,11 +60,15 @@ class Child:
         """Send a signal to it, or to its whole process group; nothing happens when it has ended."""
         self._warden.request("signal", pid=self.pid, signal=int(number), group=group)
 
+    def terminate(self) -> None:
+        """Ask it to end (SIGTERM), also when it is stopped; does not wait."""
+        self.signal(signal.SIGTERM)
+        self.signal(signal.SIGCONT)
+
     def stop(self, grace_s: float = 10.0) -> int | None:
         """End it with SIGTERM, and with SIGKILL (its group too) when ``grace_s`` is over; returns the exit status."""
         if self._status is None:
-            self.signal(signal.SIGTERM)
-            self.signal(signal.SIGCONT)
+            self.terminate()
             if self.wait(grace_s) is None:
                 self.kill()
         return self._status
@@ -158,10 +162,12 @@ class Warden:
         log: Path,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        remove: Sequence[Path] = (),
     ) -> Child:
         """Start a process as the warden's child, its output appended to ``log``.
 
-        ``env`` is its whole environment (default: this process's). Raises :class:`~chaos.errors.ProcessFailed` when the
+        ``env`` is its whole environment (default: this process's). ``remove`` are files that it leaves behind; the warden
+        deletes them whenever and however it ends. Raises :class:`~chaos.errors.ProcessFailed` when the
         program cannot be started.
         """
         request = {
@@ -169,6 +175,7 @@ class Warden:
             "env": dict(os.environ if env is None else env),
             "cwd": str(cwd or Path.cwd()),
             "log": str(log),
+            "remove": [str(path) for path in remove],
         }
         try:
             answer = self._ask("spawn", request, child=(name, log))

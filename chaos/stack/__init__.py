@@ -1,0 +1,17 @@
+"""Storage, catalog, gateway and Toxiproxy around a target, on this machine.
+
+with Warden() as warden, start(STACKS["seaweedfs"], warden, directory) as stack:
+    stack.point_ingest_at(port)
+    stack.toxics.add("r2", "latency", {"latency": 1000}, name="slow")
+"""
+
+from chaos.stack.local import Stack, attach, start
+from chaos.stack.plan import Addresses, BackendFactory
+from chaos.stack.ports import Ports
+from chaos.stack.seaweedfs import SeaweedFS
+from chaos.stack.toxiproxy import Toxic, Toxics
+
+STACKS: dict[str, BackendFactory] = {"seaweedfs": SeaweedFS}
+"""Name on the command line -> what makes its storage and catalog."""
+
+__all__ = ["STACKS", "Stack", "start", "attach", "Addresses", "Toxics", "Toxic", "Ports", "BackendFactory"]

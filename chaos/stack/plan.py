@@ -1,0 +1,167 @@
+"""What is going to run where: addresses, Toxiproxy routes and server processes of one stack, before any is started.
+
+target -> toxiproxy "r2"      -> gateway "r2"      -> S3
+target -> toxiproxy "catalog" -> gateway "catalog" -> Iceberg REST catalog
+Locust -> toxiproxy "ingest"  -> target
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from chaos.errors import ToolMissing
+from chaos.setup import SetupError, find_toxiproxy
+from chaos.stack.ports import Ports
+from chaos.stack.service import Service, http
+from chaos.stack.toxiproxy import Route
+from chaos.warden_client import PACKAGE_ROOT
+
+NOWHERE = "127.0.0.1:9"
+"""The discard port: nothing answers on the ingest path until a run points it at its target."""
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where everything is. URLs have no trailing slash; *faulted* ones lead through Toxiproxy, and the gateway.
+
+    ``bucket`` is the table bucket, which takes only keys of the Iceberg layout; ``scratch_bucket`` an ordinary one.
+    """
+
+    s3_direct: str
+    catalog_direct: str
+    s3_faulted: str
+    catalog_faulted: str
+    ingest_faulted: str
+    toxiproxy_api: str
+    gateway_control: str
+    gateway_token: str = field(repr=False)
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    region: str
+    warehouse: str
+    bucket: str
+    scratch_bucket: str
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The key pair of one stack, made for it: a server that accepts it is ours."""
+
+    access_key: str = field(default_factory=lambda: f"IQ{secrets.token_hex(8)}")
+    secret_key: str = field(default_factory=lambda: secrets.token_hex(20))
+
+
+class Backend(Protocol):
+    """Storage and catalog as processes on this machine; made by a :data:`BackendFactory`."""
+
+    name: str
+    capabilities: dict[str, bool]
+    region: str
+    bucket: str
+    scratch_bucket: str
+    warehouse: str
+    s3_url: str
+    catalog_url: str
+
+    def services(self) -> list[Service]:
+        """Write what the processes read, and describe them; raises ToolMissing."""
+        ...
+
+
+BackendFactory = Callable[[Path, Ports, Credentials], Backend]
+"""Makes a backend that keeps its files in a directory, on ports it takes."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One stack on paper."""
+
+    name: str
+    addresses: Addresses
+    routes: dict[str, Route]
+    services: dict[str, Service]
+    capabilities: dict[str, bool]
+
+
+def make_plan(make_backend: BackendFactory, directory: Path, ports: Ports, *, seed: int) -> Plan:
+    """Choose ports and secrets, write configuration files below ``directory``; raises ToolMissing, PortTaken."""
+    credentials = Credentials()
+    backend = make_backend(directory / "storage", ports, credentials)
+    inner = {name: f"127.0.0.1:{ports.take()}" for name in ("r2", "catalog")}
+    routes = {
+        name: Route(name, f"127.0.0.1:{ports.take()}", inner.get(name, NOWHERE)) for name in ("ingest", "r2", "catalog")
+    }
+    addresses = Addresses(
+        s3_direct=backend.s3_url,
+        catalog_direct=backend.catalog_url,
+        s3_faulted=f"http://{routes['r2'].listen}",
+        catalog_faulted=f"http://{routes['catalog'].listen}",
+        ingest_faulted=f"http://{routes['ingest'].listen}",
+        toxiproxy_api=f"http://127.0.0.1:{ports.take()}",
+        gateway_control=f"http://127.0.0.1:{ports.take()}",
+        gateway_token=secrets.token_urlsafe(32),
+        access_key=credentials.access_key,
+        secret_key=credentials.secret_key,
+        region=backend.region,
+        warehouse=backend.warehouse,
+        bucket=backend.bucket,
+        scratch_bucket=backend.scratch_bucket,
+    )
+    services = [*backend.services(), _toxiproxy(addresses), _gateway(directory, addresses, inner, seed)]
+    return Plan(
+        backend.name, addresses, routes, {service.name: service for service in services}, dict(backend.capabilities)
+    )
+
+
+def _toxiproxy(addresses: Addresses) -> Service:
+    try:
+        server = find_toxiproxy()
+    except SetupError as error:
+        raise ToolMissing(str(error)) from error
+    host, _, port = addresses.toxiproxy_api.removeprefix("http://").rpartition(":")
+
+    def ready() -> bool:
+        answer = http("GET", f"{addresses.toxiproxy_api}/version")
+        return answer is not None and answer.ok
+
+    # a line for every connection that is cut would fill a disk under load
+    env = {"PATH": os.defpath, "LOG_LEVEL": "error"}
+    return Service("toxiproxy", [server, "-host", host, "-port", port], ready, env)
+
+
+def _gateway(directory: Path, addresses: Addresses, inner: dict[str, str], seed: int) -> Service:
+    config = directory / "gateway.json"
+    upstream = {"r2": addresses.s3_direct, "catalog": addresses.catalog_direct}
+    write_private(
+        config,
+        {
+            "listeners": [{"name": name, "listen": inner[name], "upstream": upstream[name]} for name in inner],
+            "control": addresses.gateway_control.removeprefix("http://"),
+            "token": addresses.gateway_token,
+            "seed": seed,
+            "rewrite_s3_endpoint": addresses.s3_faulted,
+        },
+    )
+
+    def ready() -> bool:
+        bearer = {"Authorization": f"Bearer {addresses.gateway_token}"}
+        answer = http("GET", f"{addresses.gateway_control}/healthz", headers=bearer)
+        return answer is not None and answer.ok
+
+    return Service("gateway", [sys.executable, "-m", "chaos.gateway", "--config", config], ready, cwd=PACKAGE_ROOT)
+
+
+def write_private(path: Path, document: object) -> None:
+    """Replace a JSON file atomically; only its owner may read it, from the first byte on."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        json.dump(document, file, indent=1)
+    os.replace(part, path)

