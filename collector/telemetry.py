@@ -16,7 +16,8 @@ from prometheus_client.registry import Collector
 from collector.crashpoints import CrashPoints
 
 if TYPE_CHECKING:
-    from collector.buffer import BufferState, PartitionState
+    from collector.buffer import BufferState
+    from collector.fill import PartitionState
     from collector.flusher import FlushResult
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -50,10 +50,10 @@ def problem(
     *,
     headers: tuple[tuple[bytes, bytes], ...] = (),
     close: bool = False,
-    **members: object,
+    members: Mapping[str, object] | None = None,
 ) -> Response:
     """Return a refusal; ``members`` are extension members such as the index of an event."""
-    document = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail, **members}
+    document = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail, **(members or {})}
     return Response(status, json.dumps(document).encode(), PROBLEM, headers, close)
 
 
