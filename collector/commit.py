@@ -1,4 +1,4 @@
-"""The Iceberg table: one flush, one snapshot. The one module that touches pyiceberg.
+"""The Iceberg table: one flush, one snapshot. With ``catalog``, the one place that touches pyiceberg.
 
 Commits are built from pyiceberg's public parts instead of ``Table.append``, whose retry loop can commit a flush
 twice and deletes files that a landed commit needs. Nothing is ever deleted here.
@@ -9,14 +9,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import pyarrow as pa
-import requests
 from pyiceberg.catalog import Catalog
-from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.io import FileIO, InputFile, load_file_io
 from pyiceberg.io.pyarrow import parquet_file_to_data_file, schema_to_pyarrow
@@ -45,6 +42,7 @@ from pyiceberg.table.snapshots import (
 from pyiceberg.transforms import HourTransform, IdentityTransform
 from pyiceberg.types import BinaryType, NestedField, StringType, TimestamptzType
 
+from collector.catalog import connect, s3_properties
 from collector.clock import Clock, SystemClock
 from collector.config import CatalogConfig, MaintenanceConfig, S3Config
 from collector.crashpoints import NONE, CrashPoints
@@ -53,12 +51,6 @@ from collector.errors import CommitUnknown, StoreUnavailable
 from collector.maintenance import SnapshotInfo, expirable
 from collector.store import FileRef, Intent, Progress
 from collector.table import TableView, snapshot_id_of
-
-MAX_ANSWER_BYTES = 256 << 20
-"""A catalog answer larger than this is refused; metadata grows by under 1 KB a snapshot."""
-
-MAX_ERROR_BYTES = 64 << 10
-"""Answers that are not 2xx are cut off here."""
 
 SMALL_MANIFEST_FILES = 500
 """A manifest with fewer data files is small: merged with others once there are many."""
@@ -94,50 +86,6 @@ TABLE_PROPERTIES = {
 }
 
 
-class _BoundedAdapter(requests.adapters.HTTPAdapter):
-    """Gives every call a timeout, a deadline and a size limit; pyiceberg sets none of them."""
-
-    def __init__(self, connect_s: float, read_s: float) -> None:
-        self._connect_s = connect_s
-        self._read_s = read_s
-        super().__init__()
-
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        kwargs["timeout"] = (self._connect_s, self._read_s)
-        deadline = time.monotonic() + self._connect_s + 2 * self._read_s
-        response = super().send(request, *args, **{**kwargs, "stream": True})
-        limit = MAX_ANSWER_BYTES if response.ok else MAX_ERROR_BYTES
-        body = io.BytesIO()
-        for chunk in response.raw.stream(64 << 10, decode_content=True):
-            body.write(chunk[: limit - body.tell()])
-            if body.tell() >= limit:
-                if response.ok:
-                    raise requests.exceptions.ContentDecodingError(f"answer larger than {limit} bytes", request=request)
-                break
-            if time.monotonic() > deadline:
-                raise requests.exceptions.ReadTimeout("the answer trickled past its deadline", request=request)
-        response.raw.close()
-        body.seek(0)
-        response.raw = body
-        return response
-
-
-class BoundedRestCatalog(RestCatalog):
-    """``RestCatalog`` with timeouts, read from the properties ``connect-timeout-s`` and ``read-timeout-s``.
-
-    ``_create_session`` is private and the only place: the constructor already calls the catalog.
-    """
-
-    def _create_session(self) -> requests.Session:
-        session = super()._create_session()
-        adapter = _BoundedAdapter(
-            float(self.properties.get("connect-timeout-s", "5")), float(self.properties.get("read-timeout-s", "30"))
-        )
-        session.mount("http://", adapter)
-        session.mount("https://", adapter)
-        return session
-
-
 def rest_table(
     catalog: CatalogConfig,
     s3: S3Config,
@@ -147,29 +95,11 @@ def rest_table(
     crash: CrashPoints = NONE,
 ) -> IcebergTable:
     """Describe the configured table; nothing is connected before the first use."""
-    store = {
-        "s3.endpoint": s3.endpoint,
-        "s3.region": s3.region,
-        "s3.access-key-id": s3.access_key_id,
-        "s3.secret-access-key": s3.secret_access_key,
-        "s3.connect-timeout": str(s3.connect_timeout_s),
-        "s3.request-timeout": str(s3.request_timeout_s),
-    }
-    rest = {
-        "uri": catalog.uri,
-        "warehouse": catalog.warehouse,
-        "credential": catalog.credential,
-        "token": catalog.token,
-        "oauth2-server-uri": catalog.oauth2_uri or f"{catalog.uri.rstrip('/')}/v1/oauth/tokens",
-        "connect-timeout-s": str(catalog.connect_timeout_s),
-        "read-timeout-s": str(catalog.read_timeout_s),
-    }
-    given = {key: value for key, value in {**rest, **store}.items() if value}
     return IcebergTable(
-        lambda: BoundedRestCatalog("collector", **given),
+        lambda: connect(catalog, s3),
         catalog.table_identifier,
         clock=clock,
-        s3={key: value for key, value in store.items() if value},
+        s3=s3_properties(s3),
         maintenance=maintenance,
         crash=crash,
     )
@@ -238,6 +168,8 @@ class IcebergTable:
 
     def _adopt(self, metadata: TableMetadata, location: str, config: Mapping[str, str]) -> None:
         assert self._catalog is not None
+        if self._table is not None and self._table.metadata.table_uuid != metadata.table_uuid:
+            self._files.clear()  # they lie in the table that was dropped
         file_io = load_file_io({**self._catalog.properties, **config, **self._s3}, metadata.location)
         self._table = CatalogTable(self._identifier, metadata, location, file_io, self._catalog, dict(config))
 

@@ -106,6 +106,7 @@ class Flusher:
         self._requests: list[Future[list[FlushResult]]] = []
         self._wake = threading.Condition()
         self._woken = False
+        self._hurry = False
         self._stopping = False
         self._thread: threading.Thread | None = None
         buffer.watch(self._threshold, self._notify)
@@ -126,6 +127,7 @@ class Flusher:
         future: Future[list[FlushResult]] = Future()
         with self._wake:
             self._requests.append(future)
+            self._hurry = True
         self._notify()
         return future
 
@@ -199,9 +201,9 @@ class Flusher:
     def step(self) -> list[FlushResult]:
         """Do what is due now, synchronously; return the attempts made. The thread calls nothing else."""
         with self._wake:
-            requested = bool(self._requests)
+            requested, hurry, self._hurry = bool(self._requests), self._hurry, False
         results: list[FlushResult] = []
-        if requested:
+        if hurry:
             self._not_before = 0.0  # an operator asked: no waiting out the backoff
         if self._clock.monotonic() < self._not_before:
             return results
@@ -271,31 +273,26 @@ class Flusher:
 
     def _advance(self, flush: Flush) -> Flush:
         """Take a flush from wherever it is to cleared, or raise."""
-        if flush.progress.state == "intent":
-            flush = self._settle(flush)
-        if flush.progress.state in ("sealed", "written"):
-            flush = self._write(flush)
-            if flush.progress.files:
-                flush = self._prepare_and_send(flush)
-            else:
-                flush = self._buffer.record_committed(flush, None)
+        if flush.progress.state != "committed":
+            flush = self._land(flush)
         self._buffer.clear(flush)
         return flush
 
-    def _settle(self, flush: Flush) -> Flush:
-        """Find out what became of a request that was sent, and carry on from there."""
-        view = self._refresh()
-        self._crash("settle.after_load")
-        intent = flush.progress.intent
-        assert intent is not None
-        if view.uuid == intent.table_uuid:
+    def _land(self, flush: Flush) -> Flush:
+        if self._view is None or self._failures or flush.progress.state == "intent":
+            view = self._refresh()
+            self._crash("settle.after_load")
             if view.landed(flush.progress):
                 return self._buffer.record_committed(flush, snapshot_id_of(flush.id))
-            if view.head == intent.parent:
+            intent = flush.progress.intent
+            if intent is not None and view.uuid == intent.table_uuid and view.head == intent.parent:
                 return self._send(flush)
-        # main has moved past the request's parent, or the table is another one: the request is dead
+            # main has moved past the request's parent, or the table is another one: the request is dead
         flush = self._write(flush)
-        return self._prepare_and_send(flush) if flush.progress.files else self._buffer.record_committed(flush, None)
+        if not flush.progress.files:
+            return self._buffer.record_committed(flush, None)
+        intent = self._table.prepare(flush.progress, flush.progress.files, flush.progress.attempts)
+        return self._send(self._buffer.record_intent(flush, intent))
 
     def _write(self, flush: Flush) -> Flush:
         """Store the data files, unless this process has done so already."""
@@ -321,10 +318,6 @@ class Flusher:
         file = self._table.write(flush.progress, number, rows)
         self._crash("put.after")
         return file, refused
-
-    def _prepare_and_send(self, flush: Flush) -> Flush:
-        intent = self._table.prepare(flush.progress, flush.progress.files, flush.progress.attempts)
-        return self._send(self._buffer.record_intent(flush, intent))
 
     def _send(self, flush: Flush) -> Flush:
         assert flush.progress.intent is not None

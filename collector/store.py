@@ -118,8 +118,8 @@ class Poison(msgspec.Struct, frozen=True):
     event: bytes
 
 
-def open_database(path: Path) -> sqlite3.Connection:
-    """Open or create the buffer file and check it.
+def open_database(path: Path, *, check: bool = True) -> sqlite3.Connection:
+    """Open or create the buffer file; ``check`` looks for damage.
 
     Raises:
         ConfigError: The file belongs to something else or to a newer version.
@@ -142,7 +142,7 @@ def open_database(path: Path) -> sqlite3.Connection:
         conn.execute("PRAGMA wal_autocheckpoint=4000")
         if not tables:
             _create(conn)
-        elif path.stat().st_size <= SMALL_FILE_BYTES:
+        elif check and path.stat().st_size <= SMALL_FILE_BYTES:
             verdict = conn.execute("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise BufferUnavailable(f"the buffer file {path} is damaged: {verdict}")
@@ -203,11 +203,13 @@ class Store:
         rows = self.conn.execute("SELECT id, type, hour, events, bytes, arrived FROM requests ORDER BY id")
         return (StoredRequest(*row) for row in rows)
 
-    def bodies(self, ids: Sequence[int]) -> Iterator[tuple[bytes, bool]]:
-        """Bodies in the order of ``ids``, each with whether its CRC fits."""
+    def bodies(self, ids: Sequence[int]) -> Iterator[tuple[int, bytes, bool]]:
+        """Number of events and body in the order of ``ids``, each with whether its CRC fits."""
         for id_ in ids:
-            crc, body = self.conn.execute("SELECT crc, body FROM requests WHERE id=?", (id_,)).fetchone()
-            yield body, zlib.crc32(body) == crc
+            events, crc, body = self.conn.execute(
+                "SELECT events, crc, body FROM requests WHERE id=?", (id_,)
+            ).fetchone()
+            yield events, body, zlib.crc32(body) == crc
 
     def delete_requests(self, ids: Sequence[int]) -> None:
         """Delete requests."""
