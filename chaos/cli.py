@@ -1,0 +1,96 @@
+"""The `icequake` command. Each sub-command is a "module:function" string, imported only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("chaos.commands.run:run", "Run a scenario against a target and judge it."),
+    "gameday": (
+        "chaos.commands.gameday:gameday",
+        "One scenario, two targets: the reference passes, the naive one fails.",
+    ),
+    "plan": ("chaos.commands.plan:plan", "Say what a run would touch, before it does."),
+    "list": ("chaos.commands.listing:listing", "List scenarios, faults, targets, traffic or runs."),
+    "up": ("chaos.commands.up:up", "Start the stack for a person, and print its addresses."),
+    "heal": ("chaos.commands.heal:heal", "Remove every fault that an interrupted run left behind."),
+    "judge": ("reports.judge:main", "Judge a recorded run again."),
+    "explain": ("reports.explain:main", "Print the anomalies of a run one by one."),
+    "observe": ("reports.observe:main", "Read the table of a run again."),
+    "report": ("reports.render:main", "Write report.html, report.md and junit.xml of a run."),
+    "bench": ("chaos.commands.bench:bench", "Measure icequake and its collector on this machine."),
+    "schema": ("chaos.commands.schema:schema", "Print the JSON Schema of a document."),
+    "setup": ("chaos.commands.setup:setup", "Prepare this machine: virtual environment and tools."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called, so that `icequake --help` is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        """In the order in which a newcomer needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import one command; None when there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List them without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="icequake", prog_name="icequake")
+def icequake() -> None:
+    """Load an event pipeline, break it, and prove what landed.
+
+    Exit codes: 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 254 bad arguments or files, 255 icequake itself failed.
+    """
+
+
+def main() -> None:
+    """Run the command line; wrong arguments exit 254, a failure of the harness 255, each with one sentence."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    try:
+        result = icequake.main(arguments, prog_name="icequake", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 254
+    except click.Abort:
+        click.echo("icequake: interrupted.", err=True)
+        return 2
+    except SystemExit as leave:
+        return leave.code if isinstance(leave.code, int) else 255
+    except Exception as error:
+        return _failed(error)
+
+
+def _failed(error: Exception) -> int:
+    from chaos.errors import ChaosError  # only a failing command pays for it
+    from loadtests.records.errors import RecordError
+
+    if isinstance(error, ChaosError):
+        click.echo(f"icequake: {error}", err=True)
+        return error.exit_code
+    if isinstance(error, RecordError):
+        click.echo(f"icequake: {error}", err=True)
+        return 254
+    click.echo(f"icequake: this is a fault of icequake itself: {error!r}; the traceback follows.", err=True)
+    sys.excepthook(type(error), error, error.__traceback__)
+    return 255

@@ -1,0 +1,22 @@
+"""`icequake heal`: after a power cut or a killed warden, undo what the journals say is still injected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from chaos.commands.session import RUNS
+from chaos.journal import heal as heal_journal
+
+
+@click.command()
+@click.option("--runs", type=click.Path(path_type=Path), default=RUNS, show_default=True, help="Where run directories are kept.")  # fmt: skip
+def heal(runs: Path) -> int:
+    """Undo every fault that a run journaled and did not undo. Ends with 255 when one could not be undone."""
+    healed = [one for journal in sorted(runs.glob("*/journal.jsonl")) for one in heal_journal(journal)]
+    for one in healed:
+        click.echo(f"{'healed' if one.ok else 'NOT healed'}  {one.what}  {one.detail}")
+    if not healed:
+        click.echo("nothing to heal: every journaled fault was undone.")
+    return 0 if all(one.ok for one in healed) else 255

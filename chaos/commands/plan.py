@@ -1,0 +1,48 @@
+"""`icequake plan`: what a run would do, what it touches, how long it takes and how to stop it."""
+
+from __future__ import annotations
+
+import click
+
+from chaos.scenario import Step, find_scenario, load_plan
+from chaos.target import find_target
+
+
+@click.command()
+@click.argument("scenario")
+@click.option("--target", default="reference", show_default=True, help="A target's name, or its .yaml file.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="As for `icequake run`.")
+def plan(scenario: str, target: str, overrides: tuple[str, ...]) -> None:
+    """Say what running SCENARIO against a target would do; nothing is started."""
+    loaded = load_plan(find_scenario(scenario), list(overrides))
+    spec, (_, aim) = loaded.scenario, find_target(target)
+    traffic = spec.traffic
+    longest = spec.baseline_s + traffic.for_s + 2 * spec.settle_s + 30
+    events = round((spec.baseline_s + traffic.for_s) * traffic.events_per_s)
+    click.echo(f"{spec.name} on {aim.name}: {spec.question}\n")
+    click.echo(
+        f"Traffic   {traffic.profile}, {traffic.events_per_s:g} events/s in requests of {traffic.batch}; about {events:,} events"
+    )
+    click.echo(f"Minutes   {(spec.baseline_s + traffic.for_s) / 60:.1f} of traffic, at most {longest / 60:.1f} in all")
+    for step in loaded.steps:
+        click.echo(f"Step {step.index}    {_step(step, starts_target=aim.process is not None)}")
+    click.echo(
+        f"Touches   {'a target that icequake starts itself, and nothing else' if aim.process else aim.ingest.url}; a namespace of its own on a local stack"
+    )
+    click.echo(
+        "Worst     the target under test loses what it buffers; nothing outside the run's own namespace is written"
+    )
+    click.echo("Stop      Ctrl-C heals every fault and ends INCONCLUSIVE; after a power cut: icequake heal")
+
+
+def _step(step: Step, *, starts_target: bool) -> str:
+    when = (
+        f"at {step.at_s:g} s"
+        if step.at_s is not None
+        else "when triggered"
+        if step.trigger is None
+        else f"at request {step.trigger.nth} of kind {step.trigger.object}"
+    )
+    problem = step.spec.build().problem(starts_target=starts_target)
+    skipped = f" (will be skipped: {problem}; the run cannot PASS)" if problem else ""
+    return f"{when}, up to {step.for_s:g} s: {step.spec.name}, {step.spec.about}{skipped}"

@@ -1,0 +1,64 @@
+"""What commands that run something share: a warden, a stack, and the options that choose them."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from chaos.display import Display
+from chaos.errors import BadInput
+from chaos.stack import STACKS, Stack, attach, start
+from chaos.warden_client import Warden
+
+F = TypeVar("F", bound=Callable[..., Any])
+RUNS = Path("runs")
+STATE = ".stack.json"
+"""Where `icequake up` leaves the addresses of its stack, below the runs directory."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A warden and a stack that it (or `icequake up`) keeps running."""
+
+    warden: Warden
+    stack: Stack
+
+
+@contextmanager
+def session(stack: str, *, runs: Path, seed: int, display: Display) -> Iterator[Session]:
+    """Start (or, for the name `up`, attach to) a stack; everything that was started ends with the block."""
+    runs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="icequake-", ignore_cleanup_errors=True) as scratch, Warden() as warden:
+        if stack == "up":
+            running = attach(runs / STATE, warden)
+        elif stack in STACKS:
+            display.say(f"starting the {stack} stack: storage, catalog, gateway and Toxiproxy")
+            running = start(STACKS[stack], warden, Path(scratch), seed=seed)
+        else:
+            raise BadInput(f"there is no stack {stack!r}; there are {', '.join(STACKS)}, and `up` for a running one.")
+        with running:
+            yield Session(warden, running)
+
+
+def new_seed() -> int:
+    """Return a seed that a person can retype."""
+    return secrets.randbelow(1_000_000)
+
+
+def run_options(command: F) -> F:
+    """Add `--stack`, `--runs`, `--seed` and `--set`."""
+    for option in (
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the scenario, such as traffic.events_per_s=200."),
+        click.option("--seed", type=click.IntRange(0), default=None, help="Repeat a run: ids, content, arrivals, jitter (default: random)."),
+        click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=RUNS, show_default=True, help="Where run directories are kept."),
+        click.option("--stack", default="seaweedfs", show_default=True, help=f"{', '.join(STACKS)}, or `up` for the one that `icequake up` keeps running."),
+    ):  # fmt: skip
+        command = option(command)
+    return command

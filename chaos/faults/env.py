@@ -1,0 +1,69 @@
+"""What a fault may use, and what it must answer."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from chaos.requests_seen import RequestsSeen
+from chaos.stack import Stack
+from chaos.target import TargetProcess
+from chaos.warden_client import Warden
+
+
+@dataclass(frozen=True)
+class Env:
+    """The running pipeline, as a fault sees it.
+
+    Attributes:
+        target: The process under test, or None when it is not ours to start and kill.
+        seen: What the gateway and the ledgers say passed since a moment.
+        rng: The step's own random numbers, from the run's seed.
+    """
+
+    stack: Stack
+    warden: Warden
+    target: TargetProcess | None
+    seen: RequestsSeen
+    rng: random.Random
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Proof, or lack of proof, that a fault took effect.
+
+    Attributes:
+        affected: Target requests that met it.
+        escaped: Target requests that passed while it was on and did not meet it.
+        reason: Why it counts as void, in one sentence; None when it took effect.
+        measured: What was probed, for the timeline.
+    """
+
+    affected: int
+    escaped: int
+    reason: str | None
+    measured: dict[str, Any]
+
+
+class Injection(Protocol):
+    """A fault that is on."""
+
+    def finished(self) -> bool:
+        """Tell whether it has done all it was meant to, so that it may be healed before its time."""
+
+    def heal(self) -> None:
+        """Remove it and verify that it is gone. Raises ChaosError when that cannot be shown."""
+
+    def effect(self) -> Effect:
+        """Tell what it did; asked once, after `heal`."""
+
+
+class Mechanism(Protocol):
+    """A way of breaking things, with its parameters."""
+
+    def inject(self, env: Env, name: str) -> Injection:
+        """Apply the fault; *name* is unique in the run. The undoing is journaled before anything is changed."""
+
+    def problem(self, *, starts_target: bool) -> str | None:
+        """Say in a sentence why this cannot be injected on such a target, or None."""

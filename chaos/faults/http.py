@@ -1,0 +1,68 @@
+"""Faults that speak HTTP: one gateway rule (see `chaos.gateway.rules`) from injection to healing."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from chaos.errors import ControlHung
+from chaos.faults.env import Effect, Env
+
+
+class GatewayRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A gateway rule.
+
+    Attributes:
+        match: Which requests.
+        action: What happens to them.
+        times: Healed as soon as it was applied so often; None: it stays as long as the step lasts.
+    """
+
+    match: dict[str, Any]
+    action: dict[str, Any]
+    times: Annotated[int, Meta(ge=1)] | None = None
+
+    def problem(self, *, starts_target: bool) -> str | None:
+        """A target that runs elsewhere does not write through our gateway."""
+        return (
+            None
+            if starts_target
+            else "the target is not started by the harness, so its requests do not pass our gateway"
+        )
+
+    def inject(self, env: Env, name: str) -> RuleInjection:
+        """Put the rule, journaled first."""
+        return RuleInjection(self, env, name)
+
+
+class RuleInjection:
+    """One gateway rule that is on."""
+
+    def __init__(self, rule: GatewayRule, env: Env, name: str) -> None:
+        self._rule, self._env, self._name = rule, env, name
+        self._applied, self._passed = 0, 0
+        self._undo = env.warden.undo(env.stack.gateway.undo_entry(name), secrets=env.stack.gateway.headers)
+        env.stack.gateway.put_rule(name, {"match": rule.match, "action": rule.action})
+
+    def finished(self) -> bool:
+        """Tell whether it was applied as often as it was meant to be."""
+        self._count()
+        return self._rule.times is not None and self._applied >= self._rule.times
+
+    def heal(self) -> None:
+        """Delete the rule and see that the gateway no longer lists it."""
+        self._count()
+        self._env.stack.gateway.delete_rule(self._name)
+        if self._name in self._env.stack.gateway.rules():
+            raise ControlHung(f"the gateway still lists rule {self._name} after it was deleted.")
+        self._undo.done()
+
+    def effect(self) -> Effect:
+        """Tell how many requests the gateway applied it to."""
+        reason = None if self._applied else "no request matched it while it was on"
+        return Effect(self._applied, self._passed, reason, {})
+
+    def _count(self) -> None:
+        counted = self._env.stack.gateway.rule_counters(self._name)
+        self._applied, self._passed = counted.get("applied", 0), counted.get("passed", 0)

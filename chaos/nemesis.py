@@ -1,0 +1,108 @@
+"""The nemesis: applies and heals the steps of a scenario, each in its own thread, on schedule or at its trigger."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chaos.errors import ChaosError
+from chaos.faults.env import Env, Injection
+from chaos.scenario import Step
+from loadtests.records.timeline import Timeline
+
+POLL_S = 0.05
+
+
+@dataclass
+class StepState:
+    """What became of a step so far: armed, injected, healed, void or failed."""
+
+    step: Step
+    state: str = "armed"
+
+
+class Nemesis:
+    """Run *steps* against *env*; every change of state goes to the timeline.
+
+    Args:
+        env_of: Gives a step its environment (each has its own random numbers).
+    """
+
+    def __init__(self, steps: Sequence[Step], env_of: Callable[[Step], Env], timeline: Timeline) -> None:
+        self._env_of, self._timeline = env_of, timeline
+        self.states = [StepState(step) for step in steps]
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.failure: ChaosError | None = None
+
+    def start(self, origin_ns: int) -> None:
+        """Begin; `at_s` and triggers count from *origin_ns*."""
+        for state in self.states:
+            self._note(state)
+            name = f"step-{state.step.index}"
+            thread = threading.Thread(target=self._run, args=(state, origin_ns), name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    @property
+    def active(self) -> list[str]:
+        """Names of the faults that are on."""
+        return [state.step.spec.name for state in self.states if state.state == "injected"]
+
+    def stop(self, timeout_s: float = 60.0) -> None:
+        """Heal what is on, start nothing more, and wait until that is done. Raises the first failure of a step."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout_s)
+        if self.failure is not None:
+            raise self.failure
+
+    def _run(self, state: StepState, origin_ns: int) -> None:
+        try:
+            env = self._env_of(state.step)
+            if self._wait(state.step, env, origin_ns):
+                self._inject_and_heal(state, env)
+            else:
+                self._note(state, "void", reason="its moment never came before traffic ended")
+        except ChaosError as error:
+            self.failure = self.failure or error
+            self._note(state, "failed", error=str(error))
+        except Exception as error:  # a fault of the harness must be seen, not die with its thread
+            self.failure = self.failure or ChaosError(f"step {state.step.index} ({state.step.spec.name}): {error!r}")
+            self._note(state, "failed", error=repr(error))
+
+    def _wait(self, step: Step, env: Env, origin_ns: int) -> bool:
+        if step.trigger is not None:
+            return env.seen.wait_for(step.trigger, origin_ns, self._stop)
+        wait_s = origin_ns / 1e9 + (step.at_s or 0) - time.monotonic()
+        return not self._stop.wait(max(0.0, wait_s))
+
+    def _inject_and_heal(self, state: StepState, env: Env) -> None:
+        step = state.step
+        injection = step.spec.build().inject(env, f"step{step.index}-{step.spec.name}")
+        self._note(state, "injected", params=step.spec.params)
+        deadline = time.monotonic() + step.for_s
+        while time.monotonic() < deadline and not injection.finished():
+            if self._stop.wait(POLL_S):
+                break
+        injection.heal()
+        self._close(state, injection)
+
+    def _close(self, state: StepState, injection: Injection) -> None:
+        effect = injection.effect()
+        fields: dict[str, Any] = {
+            "requests_affected": effect.affected,
+            "requests_escaped": effect.escaped,
+            "measured": effect.measured,
+        }
+        if effect.reason is None:
+            self._note(state, "healed", **fields)
+        else:
+            self._note(state, "void", reason=effect.reason, **fields)
+
+    def _note(self, state: StepState, becomes: str = "armed", **fields: Any) -> None:
+        state.state = becomes
+        self._timeline.write("step", step=state.step.index, fault=state.step.spec.name, state=becomes, **fields)

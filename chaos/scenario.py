@@ -1,0 +1,201 @@
+"""A scenario: traffic, and what is done to the pipeline meanwhile, as data.
+
+```yaml
+name: slow-r2
+question: Does the buffer hold while R2 answers slowly, and catch up afterwards?
+traffic: {events_per_s: 400, batch: 20, for_s: 30}
+baseline_s: 5
+settle_s: 60
+steps:
+  - {fault: slow-r2, at_s: 5, for_s: 15, with: {latency_ms: 800}}
+  - {fault: commit-answer-lost, after: "2nd commit POST", for_s: 10}
+```
+
+`at_s` counts from the end of the baseline; `after` names the n-th request of an object kind that the gateway saw since then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import yaml
+from msgspec import Meta, Struct, field
+
+from chaos.errors import BadScenario
+from chaos.faults import CATALOGUE, FaultSpec, catalogue
+from chaos.trigger import Trigger, parse_trigger
+from loadtests.records.documents import parse_yaml
+from loadtests.records.errors import InvalidDocument
+from loadtests.records.schema import schema_name
+
+KIND = "scenario"
+SCENARIOS = Path(__file__).parent / "scenarios"
+
+Seconds = Annotated[float, Meta(ge=0, le=86_400)]
+Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
+
+
+class TrafficSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much traffic: *events_per_s* in requests of *batch* events, for *for_s* after the baseline.
+
+    Attributes:
+        profile: A name from loadtests/profiles.yaml (`icequake list traffic`).
+        requests_per_user_s: Requests per second that one Locust user stands for.
+    """
+
+    events_per_s: Positive = 400
+    batch: Annotated[int, Meta(ge=1, le=10_000)] = 20
+    for_s: Positive = 30
+    profile: str = "steady"
+    requests_per_user_s: Positive = 5
+
+
+class StepSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"params": "with"}):
+    """One fault: when it begins (`at_s` or `after`), how long it lasts, and what differs from the catalogue."""
+
+    fault: str
+    at_s: Seconds | None = None
+    after: str | None = None
+    for_s: Positive = 10
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One game day as data.
+
+    Attributes:
+        question: What the run answers, in one sentence.
+        baseline_s: Traffic flows so long before anything is touched; the steady state must hold.
+        settle_s: How long the target may take to empty its buffer once everything is healed.
+        env: Environment for a target that the harness starts, such as ICEBERG_BUFFER_TIMEOUT_MS.
+    """
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    question: str
+    traffic: TrafficSpec = field(default_factory=TrafficSpec)
+    baseline_s: Positive = 5
+    settle_s: Positive = 60
+    env: dict[str, str] = field(default_factory=dict)
+    steps: list[StepSpec] = field(default_factory=list)
+    schema: str = schema_name(KIND)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step ready to run: its number, its catalogue entry with the scenario's parameters applied, and when."""
+
+    index: int
+    spec: FaultSpec
+    at_s: float | None
+    trigger: Trigger | None
+    for_s: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked scenario: its text as it will be recorded, and its steps."""
+
+    scenario: Scenario
+    text: str
+    steps: tuple[Step, ...]
+
+
+def scenario_names() -> list[str]:
+    """Return the names of the scenarios that come with icequake."""
+    return sorted(path.stem for path in SCENARIOS.glob("*.yaml"))
+
+
+def find_scenario(name: str) -> Path:
+    """Return the file of a scenario given by name or by path. Raises BadScenario."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise BadScenario(f"the scenario file {name} does not exist.")
+    if name in scenario_names():
+        return SCENARIOS / f"{name}.yaml"
+    raise BadScenario(f"there is no scenario {name!r}; there are {', '.join(scenario_names())}, or give a .yaml file.")
+
+
+def load_plan(path: Path, overrides: list[str] | None = None) -> Plan:
+    """Read, override and check a scenario.
+
+    Args:
+        path: The YAML file.
+        overrides: `key=value` pairs; the key is a dotted path such as `traffic.events_per_s` or `steps.0.with.latency_ms`,
+            the value is YAML.
+
+    Raises:
+        BadScenario: with file, line and what to do.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        scenario = parse_yaml(text, Scenario, path=path)
+        if overrides:
+            text = _override(text, overrides, path)
+            scenario = parse_yaml(text, Scenario, path=f"{path} with --set")
+        steps = tuple(_step(path, text, scenario, index) for index in range(len(scenario.steps)))
+    except InvalidDocument as error:
+        raise BadScenario(str(error)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadScenario(f"{path} cannot be read ({error}).") from error
+    return Plan(scenario, text, steps)
+
+
+def _override(text: str, overrides: list[str], path: Path) -> str:
+    document = yaml.safe_load(text)
+    for pair in overrides:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise BadScenario(f"--set {pair!r}: write key=value, such as traffic.events_per_s=200.")
+        _assign(document, key.split("."), yaml.safe_load(value), pair)
+    dumped: str = yaml.safe_dump(document, sort_keys=False)
+    return f"# {path.name} with --set {' '.join(overrides)}\n{dumped}"
+
+
+def _assign(node: Any, keys: list[str], value: Any, pair: str) -> None:
+    for key in keys[:-1]:
+        if isinstance(node, list) and key.isdigit() and int(key) < len(node):
+            node = node[int(key)]
+        elif isinstance(node, dict):
+            node = node.setdefault(key, {})
+        else:
+            raise BadScenario(f"--set {pair!r}: the scenario has no {key!r} there.")
+    if not isinstance(node, dict):
+        raise BadScenario(f"--set {pair!r}: {keys[-1]!r} does not name a value of the scenario.")
+    node[keys[-1]] = value
+
+
+def _step(path: Path, text: str, scenario: Scenario, index: int) -> Step:
+    step = scenario.steps[index]
+
+    def wrong(what: str) -> InvalidDocument:
+        return InvalidDocument(path, _line_of_step(text, index), f"steps[{index}]: {what}")
+
+    faults = catalogue()
+    if step.fault not in faults:
+        raise wrong(f"there is no fault {step.fault!r}; {CATALOGUE.name} has {', '.join(sorted(faults))}.")
+    if (step.at_s is None) == (step.after is None):
+        raise wrong("give either at_s or after.")
+    end_s = (step.at_s or 0) + step.for_s
+    if end_s > scenario.traffic.for_s:
+        raise wrong(f"it ends at {end_s:g} s, but traffic ends at {scenario.traffic.for_s:g} s; shorten it.")
+    try:
+        trigger = parse_trigger(step.after) if step.after is not None else None
+        spec = faults[step.fault].with_params(step.params)
+    except (ValueError, msgspec.ValidationError) as error:
+        raise wrong(str(error)) from error
+    return Step(index, spec, step.at_s, trigger, step.for_s)
+
+
+def _line_of_step(text: str, index: int) -> int | None:
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    for key, value in node.value:
+        if key.value == "steps" and isinstance(value, yaml.SequenceNode) and index < len(value.value):
+            return int(value.value[index].start_mark.line) + 1
+    return None

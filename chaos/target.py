@@ -1,0 +1,148 @@
+"""The process under test: started, killed and started again on the same ports and the same data."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from chaos.errors import BadTarget, NotReady
+from chaos.warden_client import Child, Warden
+from loadtests.records.errors import RecordError
+from loadtests.records.target import Process, Target, load_target
+
+TARGETS = Path(__file__).parent / "targets"
+POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A target file with the ports of this run filled in.
+
+    Attributes:
+        target: Every `{port}`, `{admin_port}`, `{python}` and `{here}` replaced.
+        port, admin_port: What the process is told to listen on.
+    """
+
+    target: Target
+    port: int
+    admin_port: int
+
+
+def target_names() -> list[str]:
+    """Return the names of the targets that come with icequake."""
+    return sorted(path.stem for path in TARGETS.glob("*.yaml"))
+
+
+def find_target(name: str) -> tuple[Path, Target]:
+    """Read a target given by name or by path. Raises BadTarget with file, line and what to do."""
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = TARGETS / f"{name}.yaml"
+        if not path.is_file():
+            raise BadTarget(
+                f"there is no target {name!r}; there are {', '.join(target_names())}, or give a .yaml file."
+            )
+    try:
+        return path, load_target(path)
+    except RecordError as error:
+        raise BadTarget(str(error)) from error
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def place(path: Path, target: Target) -> Placed:
+    """Fill in the ports of one run."""
+    port, admin_port = free_port(), free_port()
+    words = {
+        "{port}": str(port),
+        "{admin_port}": str(admin_port),
+        "{python}": sys.executable,
+        "{here}": str(path.resolve().parent),
+    }
+    plain = _filled(msgspec.to_builtins(target), words)
+    return Placed(msgspec.convert(plain, Target), port, admin_port)
+
+
+def _filled(node: Any, words: Mapping[str, str]) -> Any:
+    if isinstance(node, str):
+        for word, value in words.items():
+            node = node.replace(word, value)
+        return node
+    if isinstance(node, list):
+        return [_filled(item, words) for item in node]
+    if isinstance(node, dict):
+        return {key: _filled(value, words) for key, value in node.items()}
+    return node
+
+
+class TargetProcess:
+    """A target that the harness runs.
+
+    Args:
+        process: How to start it.
+        warden: Its parent.
+        env: Its whole environment.
+        log: Where its output goes.
+    """
+
+    def __init__(self, process: Process, *, warden: Warden, env: Mapping[str, str], log: Path) -> None:
+        self._process, self._warden, self._log = process, warden, log
+        self._env = {**env, **process.env}
+        self._child: Child | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while there is one."""
+        return self._child.pid if self._child is not None and self._child.poll() is None else None
+
+    def start(self) -> None:
+        """Start it and wait until its `ready` URL answers 2xx. Raises NotReady, ProcessFailed."""
+        child = self._warden.spawn("target", self._process.command, env=self._env, log=self._log)
+        self._child = child
+        deadline = time.monotonic() + self._process.ready_s
+        while not answers(self._process.ready):
+            if child.poll() is not None:
+                why = f"ended with status {child.poll()} before it was ready"
+                raise NotReady("the target", self._process.ready_s, child.log_tail(), why)
+            if time.monotonic() > deadline:
+                raise NotReady("the target", self._process.ready_s, child.log_tail())
+            time.sleep(POLL_S)
+
+    def kill(self) -> int | None:
+        """SIGKILL its process group; return its exit status (-9 when that was what ended it)."""
+        assert self._child is not None
+        return self._child.kill()
+
+    def stop(self, grace_s: float = 30.0) -> int | None:
+        """SIGTERM, then SIGKILL after *grace_s*; return its exit status."""
+        return self._child.stop(grace_s) if self._child is not None else None
+
+
+def answers(url: str, timeout_s: float = 2.0) -> bool:
+    """Tell whether *url* answers 2xx now."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s):  # noqa: S310  # the target's own URL
+            return True
+    except (OSError, urllib.error.HTTPError, ValueError):
+        return False
+
+
+def inherited_environment() -> dict[str, str]:
+    """Return what a child may inherit: nothing that looks like a cloud credential of the person who runs this."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_", "CATALOG_"))}

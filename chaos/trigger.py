@@ -1,0 +1,26 @@
+"""When a step begins, told by what the gateway sees: `2nd commit POST`, `1st data-file PUT`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """The *nth* request of kind *object* with *verb* (None: any), counted from the end of the baseline."""
+
+    nth: int
+    object: str
+    verb: str | None
+
+
+_TRIGGER = re.compile(r"^(\d+)(?:st|nd|rd|th)\s+([a-z-]+)(?:\s+([A-Z]+))?$")
+
+
+def parse_trigger(text: str) -> Trigger:
+    """Read a trigger such as `2nd commit POST` or `1st data-file PUT`. Raises ValueError with a sentence."""
+    match = _TRIGGER.match(text.strip())
+    if not match or int(match[1]) < 1:
+        raise ValueError(f'after: {text!r} is not of the form "2nd commit POST".')
+    return Trigger(int(match[1]), match[2], match[3])
