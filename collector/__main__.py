@@ -101,7 +101,13 @@ def _run(config: Config, crash: CrashPoints) -> int:
         stack.callback(buffer.close)
         runner = asyncio.Runner(loop_factory=_loop_factory())
         stack.enter_context(runner)
-        return runner.run(_Process(config, crash, buffer).run(ingest, admin))
+        return runner.run(_serve(config, crash, buffer, ingest, admin))
+
+
+async def _serve(
+    config: Config, crash: CrashPoints, buffer: Buffer, ingest: socket.socket, admin: socket.socket
+) -> int:
+    return await _Process(config, crash, buffer).run(ingest, admin)
 
 
 def _bind(listener: Listener, prefix: str) -> socket.socket:
@@ -152,10 +158,11 @@ class _Process:
         self._crash = crash
         self._buffer = buffer
         self._clock = SystemClock()
-        self._metrics = telemetry.Metrics(buffer.snapshot, crash)
-        self._service = Service(config, buffer, self._metrics, self._clock, crash)
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._metrics = telemetry.Metrics(buffer.snapshot, crash)
+        self._flusher = asyncio.wrap_future(_in_thread(self._make_flusher))
+        self._service = Service(config, buffer, self._metrics, self._clock, crash, self._flusher)
 
     async def run(self, ingest: socket.socket, admin: socket.socket) -> int:
         loop = asyncio.get_running_loop()
@@ -166,17 +173,23 @@ class _Process:
             asyncio.create_task(server.serve(sockets=[listener]))
             for server, listener in zip(servers, (ingest, admin), strict=True)
         ]
-        starting = asyncio.create_task(self._start_flusher())
         ticking = asyncio.create_task(self._log_periodically())
         log.info("serving", extra={"fields": {"ingest": _address(ingest), "admin": _address(admin)}})
+        self._flusher.add_done_callback(self._check_flusher)
         await self._stop.wait()
-        drained = await self._drain(starting)
+        drained = await self._drain()
         ticking.cancel()
         for server in servers:
             server.should_exit = True
         await asyncio.wait(serving, timeout=_GRACE_S)
         log.info("stopped", extra={"fields": {"drained": drained, "left_events": self._buffer.snapshot().events}})
         return EXIT_DRAINED if drained else EXIT_LEFT_ON_DISK
+
+    def _check_flusher(self, starting: asyncio.Future[Flusher]) -> None:
+        """Stop when the flusher cannot start: a collector that never flushes only looks alive."""
+        if not starting.cancelled() and starting.exception():
+            log.critical("the flusher cannot start", exc_info=starting.exception())
+            self._stop.set()
 
     def _on_signal(self) -> None:
         """The first signal drains, the second one cuts the drain short."""
@@ -198,11 +211,6 @@ class _Process:
                 timeout_graceful_shutdown=1,
             )
         )
-
-    async def _start_flusher(self) -> Flusher:
-        flusher = await asyncio.wrap_future(_in_thread(self._make_flusher))
-        self._service.flusher = flusher
-        return flusher
 
     def _make_flusher(self) -> Flusher:
         """Import and start what talks to the table: the import takes longer than everything else at start."""
@@ -236,30 +244,30 @@ class _Process:
             telemetry.log_buffer(self._buffer.snapshot())
             await asyncio.sleep(self._config.log_interval_s)
 
-    async def _drain(self, starting: asyncio.Task[Flusher]) -> bool:
+    async def _drain(self) -> bool:
         """Finish the requests in flight and flush the rest; tell whether nothing is left."""
         self._service.draining = True
         log.info("draining", extra={"fields": {"deadline_s": self._config.drain_s}})
-        draining = asyncio.create_task(self._flush_rest(starting))
+        draining = asyncio.create_task(self._flush_rest())
         hurrying = asyncio.create_task(self._hurry.wait())
         await asyncio.wait(
             {draining, hurrying}, timeout=self._config.drain_s + _GRACE_S, return_when=asyncio.FIRST_COMPLETED
         )
-        drained = draining.done() and draining.result()
+        drained = draining.done() and draining.exception() is None and draining.result()
         draining.cancel()
         hurrying.cancel()
-        if self._service.flusher is not None:
-            stopping = asyncio.wrap_future(_in_thread(self._service.flusher.stop))
+        if self._flusher.done() and not self._flusher.exception():
+            stopping = asyncio.wrap_future(_in_thread(self._flusher.result().stop))
             await asyncio.wait({stopping}, timeout=_GRACE_S)
         return drained
 
-    async def _flush_rest(self, starting: asyncio.Task[Flusher]) -> bool:
+    async def _flush_rest(self) -> bool:
         deadline = self._clock.monotonic() + self._config.drain_s
         while self._service.in_flight and self._clock.monotonic() < deadline:
             await asyncio.sleep(0.01)
         if not self._buffer.snapshot().events:
             return True
-        flusher = await asyncio.shield(starting)
+        flusher = await asyncio.shield(self._flusher)
         left_s = max(0.0, deadline - self._clock.monotonic())
         return await asyncio.wrap_future(_in_thread(lambda: flusher.drain(left_s)))
 

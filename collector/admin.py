@@ -76,11 +76,10 @@ class AdminApp:
 
     async def _flush(self) -> Response:
         timeout_s = self._service.config.admin_flush_timeout_s
-        if self._service.flusher is None:
-            return _later("the flusher has not started yet")
         try:
             async with asyncio.timeout(timeout_s):
-                results = await asyncio.wrap_future(self._service.flusher.request_flush())
+                flusher = await asyncio.shield(self._service.flusher)
+                results = await asyncio.wrap_future(flusher.request_flush())
         except TimeoutError:
             return _later(f"the flush was not decided within {timeout_s:g} s; it goes on")
         except CollectorError as error:

@@ -12,7 +12,7 @@ from collector.errors import Draining, Overloaded
 from collector.telemetry import Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
     from concurrent.futures import Future
 
     from collector.buffer import BufferState
@@ -39,10 +39,6 @@ class Flushes(Protocol):
         """Flush everything now."""
         ...
 
-    def stop(self) -> None:
-        """End; what is not flushed stays in the buffer."""
-        ...
-
 
 @dataclass
 class Service:
@@ -54,7 +50,7 @@ class Service:
         metrics: Counters.
         clock: Arrival times and rate limits.
         crash: Armed crash points.
-        flusher: None until the flusher has started.
+        flusher: Resolves once the flusher has started.
         draining: No new events are taken.
         table: What the last attempt to flush said about the table, for a person.
     """
@@ -64,7 +60,7 @@ class Service:
     metrics: Metrics
     clock: Clock
     crash: CrashPoints
-    flusher: Flushes | None = None
+    flusher: Awaitable[Flushes]
     draining: bool = False
     table: str = "not asked yet"
     in_flight: int = field(default=0)
