@@ -5,36 +5,25 @@ A lane that has nothing to show says why instead of drawing an empty frame.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from bokeh.core.json_encoder import serialize_json
 from bokeh.core.properties import value
-from bokeh.document import Document
 from bokeh.models import (
-    BoxAnnotation,
-    BoxZoomTool,
     ColumnDataSource,
-    CrosshairTool,
-    DatetimeTickFormatter,
     FixedTicker,
     NumeralTickFormatter,
+    PrintfTickFormatter,
     Range1d,
     Span,
 )
-from bokeh.plotting import figure
 
 from reports.curves import Curve
+from reports.frame import PLAIN_FONT, SANS, Frame, letter
 from reports.palette import light
 from reports.story import Commit, Fault, Landing, Story
-
-LEFT, RIGHT = 50, 12
-_PLAIN_FONT = "11px"
-_SANS = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True)
@@ -92,7 +81,7 @@ _PLANNED_LANES: tuple[tuple[str, str, str, str, tuple[Line, ...]], ...] = (
     (
         "latency",
         "Latency",
-        "corrected: from the instant a request was due, so a stall cannot hide; logarithmic",
+        "corrected counts from the instant a request was due; logarithmic",
         "no latency was recorded",
         (
             Line("corrected_p99", "corrected p99", "corrected", "ms", width=1.8),
@@ -110,7 +99,7 @@ _PLANNED_LANES: tuple[tuple[str, str, str, str, tuple[Line, ...]], ...] = (
     (
         "freshness",
         "Freshness",
-        "age of the newest event that is visible in the table",
+        "age of the oldest acknowledged event that is not visible in the table yet",
         "freshness was not measured",
         (Line("freshness_s", "freshness", "freshness", "s"),),
     ),
@@ -127,76 +116,9 @@ _PLANNED_LANES: tuple[tuple[str, str, str, str, tuple[Line, ...]], ...] = (
 )
 
 
-class _Frame:
-    """What all lanes share: x range, cursor, and how a bare figure looks."""
-
-    def __init__(self, story: Story) -> None:
-        self.story = story
-        end_ms = story.clock.end_s * 1000
-        self.x_range = Range1d(0, end_ms, bounds=(0, end_ms), min_interval=2_000, name="time")
-        self.cursor = Span(
-            dimension="height",
-            name="cursor",
-            line_color=light("cursor"),
-            line_width=1,
-            line_dash=[3, 3],
-            level="overlay",
-        )
-
-    def bare(self, key: str, height: int, y_range: Any, **more: Any) -> Any:
-        zoom = BoxZoomTool(dimensions="width")
-        plot = figure(
-            name=key, height=height, sizing_mode="stretch_width", x_range=self.x_range, y_range=y_range,
-            tools=[CrosshairTool(dimensions="height", overlay=self.cursor), zoom], toolbar_location=None, active_drag=zoom,
-            min_border_left=LEFT, min_border_right=RIGHT, min_border_top=4, min_border_bottom=4, output_backend="canvas",
-            background_fill_color=light("card"), border_fill_color=light("card"), outline_line_color=None, lod_threshold=None,
-            **more,
-        )  # fmt: skip
-        plot.grid.grid_line_color = light("grid")
-        plot.axis.axis_line_color = light("line")
-        plot.axis.major_tick_line_color = None
-        plot.axis.minor_tick_line_color = None
-        plot.axis.major_label_text_color = light("muted")
-        plot.axis.major_label_text_font = _SANS
-        plot.axis.major_label_text_font_size = _PLAIN_FONT
-        plot.xaxis.visible = False
-        return plot
-
-    def shade(self, plot: Any) -> None:
-        """Draw every fault window behind the lane with its letter, dashed where it was only planned."""
-        for index, fault in enumerate(self.story.faults):
-            window = fault.effective or fault.planned
-            if window is None:
-                continue
-            filled = {"fill_alpha": 0.10, "line_alpha": 0.35}
-            look = filled if fault.effective else {"fill_alpha": 0.0, "line_alpha": 0.6, "line_dash": [4, 4]}
-            plot.add_layout(_band(window, **look))
-            plot.text(
-                [window[0] * 1000], [plot.y_range.end], [letter(index)], x_offset=3, y_offset=2, text_baseline="top",
-                text_color=light("band"), text_font=value(_SANS), text_font_size="10px", text_font_style="bold",
-            )  # fmt: skip
-
-    def show_time_axis(self, plot: Any) -> None:
-        long = self.story.clock.end_s >= 3600
-        plot.xaxis.visible = True
-        plot.xaxis.formatter = DatetimeTickFormatter(
-            **dict.fromkeys(("milliseconds", "seconds", "minsec", "minutes"), "%H:%M:%S" if long else "%M:%S"),
-            hourmin="%H:%M", hours="%H:%M", days="%jd %H:%M",
-        )  # fmt: skip
-        plot.height += 22
-
-
-def _band(window: tuple[float, float], **look: Any) -> BoxAnnotation:
-    start, end = window
-    return BoxAnnotation(
-        left=start * 1000, right=max(end, start + 0.05) * 1000, fill_color=light("band"), line_color=light("band"),
-        level="underlay", **look,
-    )  # fmt: skip
-
-
 def draw_lanes(story: Story) -> list[Lane]:
     """Return the lanes from top to bottom; the last one that is drawn carries the time axis."""
-    frame = _Frame(story)
+    frame = Frame(story)
     lanes = [_events_lane(frame)]
     for key, title, hint, missing, lines in _PLANNED_LANES:
         lanes.append(_curve_lane(frame, key, title, hint, missing, lines))
@@ -208,7 +130,7 @@ def draw_lanes(story: Story) -> list[Lane]:
     return lanes
 
 
-def _curve_lane(frame: _Frame, key: str, title: str, hint: str, missing: str, lines: tuple[Line, ...]) -> Lane:
+def _curve_lane(frame: Frame, key: str, title: str, hint: str, missing: str, lines: tuple[Line, ...]) -> Lane:
     present = tuple(line for line in lines if not frame.story.curve(line.curve).empty)
     if not present:
         return Lane(key, title, hint, 0, missing=missing)
@@ -244,7 +166,7 @@ def _highest(curves: Iterable[Curve]) -> float:
     )
 
 
-def _count_plot(frame: _Frame, key: str, curves: list[Curve]) -> Any:
+def _count_plot(frame: Frame, key: str, curves: list[Curve]) -> Any:
     top = _highest(curves) or 1.0
     plot = frame.bare(key, 150 if key == "arrivals" else 130, Range1d(0, top * 1.08))
     plot.yaxis.ticker.desired_num_ticks = 4
@@ -259,7 +181,7 @@ _LATENCY_TICKS = {
 }  # fmt: skip
 
 
-def _latency_plot(frame: _Frame, key: str, curves: list[Curve]) -> Any:
+def _latency_plot(frame: Frame, key: str, curves: list[Curve]) -> Any:
     least = min(float(np.nanmin(np.where(c.value > 0, c.value, np.nan))) for c in curves)
     low = min(max(least * 0.7, 0.1), 1.0) if least < 1 else 1.0
     plot = frame.bare(key, 150, Range1d(low, max(_highest(curves) * 1.5, 20.0)), y_axis_type="log")
@@ -273,7 +195,7 @@ _ALERTS = ((0.5, "muted"), (0.7, "inconclusive"), (0.9, "fail"))
 """The runbook's fill alerts and the colours of their lines."""
 
 
-def _fill_plot(frame: _Frame, key: str, curves: list[Curve]) -> Any:
+def _fill_plot(frame: Frame, key: str, curves: list[Curve]) -> Any:
     plot = frame.bare(key, 130, Range1d(0, max(1.05, _highest(curves) * 1.08)))
     plot.yaxis.ticker = FixedTicker(ticks=[0, 0.5, 0.7, 0.9])
     plot.yaxis.formatter = NumeralTickFormatter(format="0%")
@@ -292,14 +214,14 @@ def _fill_plot(frame: _Frame, key: str, curves: list[Curve]) -> Any:
     return plot
 
 
-def _seconds_plot(frame: _Frame, key: str, curves: list[Curve]) -> Any:
+def _seconds_plot(frame: Frame, key: str, curves: list[Curve]) -> Any:
     plot = frame.bare(key, 110, Range1d(0, max(_highest(curves) * 1.08, 1.0)))
     plot.yaxis.ticker.desired_num_ticks = 3
-    plot.yaxis.formatter = NumeralTickFormatter(format="0 's'" if _highest(curves) > 3 else "0.[0]")
+    plot.yaxis.formatter = PrintfTickFormatter(format="%g s")
     return plot
 
 
-_PLOTS: dict[str, Callable[[_Frame, str, list[Curve]], Any]] = {
+_PLOTS: dict[str, Callable[[Frame, str, list[Curve]], Any]] = {
     "arrivals": _count_plot,
     "rows": _count_plot,
     "latency": _latency_plot,
@@ -314,12 +236,12 @@ _LANDINGS = (
 )
 
 
-def _flush_lane(frame: _Frame) -> Lane:
+def _flush_lane(frame: Frame) -> Lane:
     title, hint = "Flushes", "commit requests by the answer the target got"
     commits = frame.story.commits
     if not commits:
         return Lane("flushes", title, hint, 0, missing="no commit request passed the gateway")
-    plot = frame.bare("flushes", 92, Range1d(-0.6, len(_LANDINGS) - 0.4))
+    plot = frame.bare("flushes", 100, Range1d(-0.6, len(_LANDINGS) + 0.1))
     plot.yaxis.ticker = FixedTicker(ticks=list(range(len(_LANDINGS))))
     rows = list(reversed(_LANDINGS))
     plot.yaxis.major_label_overrides = {i: _SHORT[landing] for i, (landing, _, _) in enumerate(rows)}
@@ -351,13 +273,7 @@ def _add_marks(plot: Any, row: int, commits: list[Commit], color: str, marker: s
     )
 
 
-def letter(index: int) -> str:
-    """Return the letter that names fault *index* in the lanes and in the list of faults: A to Z, then A1, B1, ..."""
-    turn, place = divmod(index, len(_LETTERS))
-    return _LETTERS[place] + (str(turn) if turn else "")
-
-
-def _events_lane(frame: _Frame) -> Lane:
+def _events_lane(frame: Frame) -> Lane:
     """Draw phases as a ribbon on top and below it a row for each fault: outlined as planned, filled as effective."""
     faults, phases = frame.story.faults, frame.story.phases
     title, hint = "Phases and faults", "outline: planned; filled: in place"
@@ -385,10 +301,10 @@ def _add_phases(plot: Any, story: Story) -> None:
         "left", "right", top=1.05, bottom=0.25, source=source, fill_color=light("phase"), fill_alpha=0.22,
         line_color=light("card"), line_width=2,
     )  # fmt: skip
-    wide = [s for s in spans if s.end_s - s.start_s >= 0.09 * story.clock.end_s]
+    wide = [s for s in spans if s.end_s - s.start_s >= 0.11 * story.clock.end_s]
     plot.text(
         np.array([(s.start_s + s.end_s) * 500 for s in wide]), np.full(len(wide), 0.65), [s.name for s in wide],
-        text_color=light("text"), text_font=value(_SANS), text_font_size=_PLAIN_FONT, text_align="center", text_baseline="middle",
+        text_color=light("text"), text_font=value(SANS), text_font_size=PLAIN_FONT, text_align="center", text_baseline="middle",
     )  # fmt: skip
 
 
@@ -403,23 +319,3 @@ def _add_fault(plot: Any, y: float, fault: Fault) -> None:
                 left=start * 1000, right=max(end, start + 0.15) * 1000, top=y + 0.34, bottom=y - 0.34,
                 fill_color=light("band"), **look,
             )  # fmt: skip
-
-
-def document_json(lanes: Iterable[Lane]) -> tuple[str, dict[str, str]]:
-    """Return the Bokeh document of the drawn lanes as JSON, and the id of each lane's figure by lane key.
-
-    Bokeh numbers its models from a counter of the process; here they are numbered from 1, so that equal lanes give equal text.
-    """
-    drawn = [lane for lane in lanes if lane.figure is not None]
-    document = Document()
-    for lane in drawn:
-        document.add_root(lane.figure)
-    text = serialize_json(document.to_json(deferred=False))
-    known = set(re.findall(r'"id":"(p\d+)"', text))
-    names: dict[str, str] = {}
-
-    def renumber(match: re.Match[str]) -> str:
-        return f'"{names.setdefault(match[1], f"m{len(names) + 1}")}"' if match[1] in known else match[0]
-
-    text = re.sub(r'"(p\d+)"', renumber, text)
-    return text, {lane.key: names[lane.figure.id] for lane in drawn}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loadtests.records.rundir import RunDir, RunInfo
-from reports.lanes import letter
+from reports.frame import letter
 from reports.screen import ScreenLine, screen_line
 from reports.story import Fault, Moment, Story
 from reports.verdict import Check, Verdict, VerdictDoc
@@ -204,14 +204,18 @@ def _range(example: Mapping[str, Any]) -> str:
 
 
 def _fault_row(index: int, fault: Fault) -> FaultRow:
-    affected = "not counted" if fault.affected is None else f"{fault.affected:,} requests"
+    affected = (
+        "not counted" if fault.affected is None else f"{fault.affected:,} request{'s' if fault.affected != 1 else ''}"
+    )
     if fault.escaped:
         affected += f", {fault.escaped:,} escaped"
+    if fault.measured:
+        affected += f"; {value_of('', fault.measured)}"
     return FaultRow(
         letter=letter(index),
         name=fault.name,
         state=fault.state,
-        planned=_window(fault.planned) or "by trigger",
+        planned=_window(fault.planned) or (f"after the {fault.trigger}" if fault.trigger else "not recorded"),
         effective=_window(fault.effective) or "never",
         affected=affected,
         params=value_of("", fault.params) if fault.params else "",
@@ -239,8 +243,8 @@ def _identity(info: RunInfo, doc: VerdictDoc) -> Iterator[Fact]:
     yield Fact("Started", instant(doc.started_unix_ns))
     yield Fact("Lasted", duration(doc.duration_s))
     yield Fact("Exit code", str(doc.exit_code))
-    yield Fact("Command", shlex.join(info.argv) if info.argv else "not recorded")
-    yield Fact("Reproduce", reproduce_line(info))
+    yield Fact("Command", shlex.join(info.argv) if info.argv else "not recorded", code=bool(info.argv))
+    yield Fact("Reproduce", reproduce_line(info), code=True)
     for name, version in sorted(info.versions.items()):
         yield Fact(f"Version of {name}", version)
     for name, value in info.environment.items():

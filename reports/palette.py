@@ -1,7 +1,7 @@
 """Colours by role. The page's style sheet and the charts both take them from here, so that light and dark stay one palette.
 
 Charts are drawn with the light colours; `report.js` swaps each for its dark twin when the reader prefers dark. So no two roles
-share a light colour.
+share a light colour, and none is a default of Bokeh's (a property at its default is left out of the figures).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Ink:
 
 PALETTE: dict[str, Ink] = {
     "page": Ink("#f6f7f8", "#111417"),
-    "card": Ink("#ffffff", "#191d21"),
+    "card": Ink("#fefefe", "#191d21"),
     "line": Ink("#dfe3e7", "#2d3339"),
     "grid": Ink("#eaedf0", "#252a30"),
     "text": Ink("#16191d", "#e7eaed"),

@@ -20,14 +20,17 @@ from typing import Any, NoReturn
 import click
 from bokeh.resources import Resources
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 from loadtests.records.errors import MissingRecord, RecordError
 from loadtests.records.rundir import RunDir
 from reports.errors import ReportError
+from reports.frame import LEFT, RIGHT, document_json
 from reports.junit import junit_xml
-from reports.lanes import Lane, document_json, draw_lanes
+from reports.lanes import Lane, draw_lanes
 from reports.page import Page, page_of
 from reports.palette import css_variables, dark_twins
+from reports.screen import visible
 from reports.story import Story, read_story
 from reports.verdict import read_verdict
 from reports.wording import elapsed
@@ -98,8 +101,13 @@ def markdown_of(page: Page) -> str:
 def _environment() -> Environment:
     return Environment(
         loader=PackageLoader("reports", "."), autoescape=select_autoescape(enabled_extensions=("html.j2",)),
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+        undefined=StrictUndefined, finalize=_printable, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
+
+
+def _printable(value: object) -> object:
+    """Show control characters and direction overrides of outside text as escapes; leave our own markup alone."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _asset(name: str) -> str:
@@ -117,11 +125,12 @@ def _hash(text: str) -> str:
 
 def _charts(lanes: Sequence[Lane], page: Page, story: Story) -> str:
     """Return what `report.js` draws from: the figures, where they go, their colours by night, and the x axis in words."""
-    document, figures = document_json(lanes)
+    document, figures = document_json({lane.key: lane.figure for lane in lanes if lane.figure is not None})
     payload: dict[str, Any] = {
         "document": document,
         "figures": figures,
         "twins": dark_twins(),
+        "borders": [LEFT, RIGHT],
         "zero_unix_ms": story.clock.zero_unix_ns // 1_000_000,
         "nearest_ms": story.clock.width_s * 2_500,
         "phases": [[span.name, span.start_s * 1000, span.end_s * 1000] for span in story.phases],
@@ -139,13 +148,12 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~!])")
 
 def markdown_text(text: object) -> str:
     """Escape *text* for Markdown, so that it is one line of plain text wherever it stands, tables included."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    return _MARKDOWN.sub(r"\\\1", line)
+    return _MARKDOWN.sub(r"\\\1", " ".join(visible(str(text)).split()))
 
 
 def markdown_code(text: object) -> str:
     """Write *text* as a code span that also survives in a table cell."""
-    line = "".join(c if c.isprintable() else " " for c in str(text)).replace("|", "\\|")
+    line = visible(str(text)).replace("|", "\\|")
     longest = max((len(run) for run in re.findall("`+", line)), default=0)
     fence = "`" * (longest + 1)
     space = " " if longest else ""

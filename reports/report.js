@@ -79,6 +79,22 @@
     );
   }
 
+  // Bokeh's canvas would keep a finger from scrolling the page, so on touch screens a layer of ours moves the cursor instead.
+  function touchLayer(plot, charts, time, cursor) {
+    const layer = document.createElement("div");
+    layer.className = "touch";
+    const point = (event) => {
+      const box = layer.getBoundingClientRect();
+      const [left, right] = charts.borders;
+      const share = (event.clientX - box.left - left) / (box.width - left - right);
+      cursor.visible = true;
+      cursor.location = time.start + Math.min(Math.max(share, 0), 1) * (time.end - time.start);
+    };
+    layer.onpointerdown = point;
+    layer.onpointermove = point;
+    plot.append(layer);
+  }
+
   async function draw(charts, seen) {
     for (const lane of Object.keys(charts.figures)) by(`lane-${lane}`).replaceChildren();
     const roots = Object.fromEntries(Object.entries(charts.figures).map(([lane, id]) => [id, `lane-${lane}`]));
@@ -92,6 +108,9 @@
     cursor.on_change(cursor.properties.location, () => {
       if (Number.isFinite(cursor.location)) readout(charts, model, cursor.location);
     });
+    if (window.matchMedia("(pointer: coarse)").matches) {
+      for (const lane of Object.keys(charts.figures)) touchLayer(by(`lane-${lane}`), charts, time, cursor);
+    }
     const noteZoom = () => {
       by("reset").hidden = time.start === whole.start && time.end === whole.end;
     };

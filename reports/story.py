@@ -12,6 +12,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
+
 from loadtests.records.errors import MissingRecord
 from loadtests.records.jsonl import read_jsonl
 from loadtests.records.ledger import Ledger, read_ledgers
@@ -22,6 +24,10 @@ from reports.windows import NO_FAULTS, steps_of
 
 T = TypeVar("T")
 Entry = dict[str, Any]
+
+
+_DEFAULT_FOR_S = 10.0
+"""How long a step of a scenario lasts that does not say."""
 
 
 class Landing(enum.StrEnum):
@@ -55,20 +61,25 @@ class Fault:
     """One step of the scenario: what was planned and what took effect.
 
     Attributes:
-        planned: The window the scenario asked for; None when a trigger decided it or no length was given.
+        planned: The window the scenario asked for; None when a trigger decided it.
+        trigger: What it was to wait for; None when the clock decided.
         effective: The window in which the fault was in place; None when it never was.
         state: armed, injected, healed, void or failed.
         affected: Target requests that met it; None where that cannot be counted.
         escaped: Requests that should have met it and did not; None where that cannot be counted.
+        measured: What the mechanism measured of its effect, if anything.
+        params: What the scenario set for it.
         reason: Why it is void or failed.
     """
 
     name: str
     state: str
     planned: tuple[float, float] | None = None
+    trigger: str | None = None
     effective: tuple[float, float] | None = None
     affected: int | None = None
     escaped: int | None = None
+    measured: Any = None
     params: Mapping[str, Any] | None = None
     reason: str | None = None
 
@@ -110,7 +121,7 @@ def read_story(run: RunDir) -> Story:
     return Story(
         clock=clock,
         phases=tuple(_phases(timeline, clock)),
-        faults=tuple(_faults(timeline, clock)),
+        faults=tuple(_faults(timeline, run.scenario, clock)),
         moments=tuple(_moments(timeline, clock)),
         commits=tuple(_commits(run.gateway_log, clock)),
         curves=_curves(run, visible, ledgers, clock),
@@ -143,8 +154,9 @@ def _phases(timeline: list[Entry], clock: Clock) -> Iterator[Span]:
         yield Span(str(entry.get("phase", "?")), clock.seconds(entry["t_ns"]), end)
 
 
-def _faults(timeline: list[Entry], clock: Clock) -> Iterator[Fault]:
+def _faults(timeline: list[Entry], scenario: Path, clock: Clock) -> Iterator[Fault]:
     inject = next((e["t_ns"] for e in timeline if e.get("event") == "phase" and e.get("phase") == "inject"), None)
+    plans = _plans(scenario)
     for step in steps_of(timeline):
         if step.fault in NO_FAULTS:
             continue
@@ -156,28 +168,38 @@ def _faults(timeline: list[Entry], clock: Clock) -> Iterator[Fault]:
         if step.start_ns is not None:
             end_s = clock.end_s if step.end_ns is None else clock.seconds(step.end_ns)
             effective = (clock.seconds(step.start_ns), end_s)
-        params = said.get("params")
+        plan = plans[step.index] if step.index < len(plans) else {}
         yield Fault(
             name=step.fault,
             state=step.state,
-            planned=_planned(said, inject, clock),
+            planned=_planned(plan, inject, clock),
+            trigger=str(plan["after"]) if plan.get("after") else None,
             effective=effective,
             affected=step.affected,
             escaped=_whole(said.get("requests_escaped")),
-            params=params if isinstance(params, dict) else None,
+            measured=said.get("measured"),
+            params=plan.get("with") if isinstance(plan.get("with"), dict) else None,
             reason=step.reason,
         )
 
 
-def _planned(said: Entry, inject_ns: int | None, clock: Clock) -> tuple[float, float] | None:
+def _plans(scenario: Path) -> list[Entry]:
+    """Return the steps as the scenario has them; none when it cannot be read, since a report must not fail for it."""
+    try:
+        plain = yaml.safe_load(scenario.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return []
+    steps = plain.get("steps") if isinstance(plain, dict) else None
+    return [step if isinstance(step, dict) else {} for step in steps] if isinstance(steps, list) else []
+
+
+def _planned(plan: Entry, inject_ns: int | None, clock: Clock) -> tuple[float, float] | None:
     """Return the window a step asked for: `at_s` counts from the start of injection, `for_s` from there."""
-    when = said.get("when")
-    at_s = said.get("at_s", when.get("at_s") if isinstance(when, dict) else None)
-    for_s = said.get("for_s")
-    if inject_ns is None or not isinstance(at_s, int | float):
+    at_s, for_s = plan.get("at_s"), plan.get("for_s", _DEFAULT_FOR_S)
+    if inject_ns is None or not isinstance(at_s, int | float) or not isinstance(for_s, int | float):
         return None
     start = clock.seconds(inject_ns) + at_s
-    return (start, start + (for_s if isinstance(for_s, int | float) else 0.0))
+    return (start, start + for_s)
 
 
 def _whole(value: object) -> int | None:
@@ -188,6 +210,9 @@ _TOLD: dict[str, Callable[[Entry], str]] = {
     "process": lambda e: f"{e.get('name', '?')} {e.get('state', '?')}",
     "operator": lambda e: f"operator: {e.get('action', '?')}",
     "alert": lambda e: f"alert: {e.get('name', '?')}",
+    "probe": lambda e: (
+        f"probe {e.get('name', '?')}: {'ok' if e.get('ok') else 'NOT ok'} {e.get('detail') or ''}".strip()
+    ),
     "settled": lambda e: f"settled: {e.get('reason', '?')}",
     "note": lambda e: str(e.get("text", "")),
 }

@@ -19,16 +19,48 @@ _UNITS = (
     ("_ms", "ms"),
     ("_s", "s"),
 )
-_SHARES = ("_ratio", "_share")
+_SHARES = ("_ratio", "_share", "_fill")
+
+_WORDS = {
+    "acked": "Acknowledged",
+    "acked_present": "Acknowledged and in the table",
+    "capacity_events": "Capacity of a partition buffer",
+    "caught_up_s": "Caught up after the last heal",
+    "content_checked": "Content recomputed",
+    "held": "What was held",
+    "held_s": "Held for",
+    "max_fill": "Fullest buffer",
+    "needs_capacity_events": "Capacity for a 10-minute outage",
+    "not_sent": "Arrivals given up",
+    "offered_events_per_s": "Offered",
+    "refused_at_s": "First refusal after",
+    "seconds": "Fault lasted",
+    "watched": "Looks at the table during traffic",
+    "watch_errors": "Looks that failed",
+}
+"""Names of the judge's numbers that their words alone would not explain."""
+
+_ABSENT = {
+    "caught_up_s": "never, or no fault",
+    "cause": "not named",
+    "during": "no fault",
+    "first_refusal_unix_ns": "none",
+    "missing_is": "nothing",
+    "needs_capacity_events": "no refusal to scale from",
+    "problem": "none",
+    "refused_at_s": "no refusal",
+}
+"""What a missing value means, where it is not that nobody measured."""
 _ACRONYMS = {"p50": "p50", "p99": "p99", "id": "id", "r2": "R2", "s3": "S3", "cpu": "CPU", "url": "URL"}
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One line of a section: what it is and its value, both ready to be shown (and not yet escaped)."""
+    """One line of a section: what it is and its value, not yet escaped. `code`: a command or a name for a machine."""
 
     label: str
     value: str
+    code: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,7 +74,9 @@ class Grid:
 
 def label_of(name: str) -> str:
     """Turn a field name into words, without the unit at its end: `last_flush_ms` is `Last flush`."""
-    for suffix in (*(suffix for suffix, _ in _UNITS), *_SHARES):
+    if name in _WORDS:
+        return _WORDS[name]
+    for suffix in (*(suffix for suffix, _ in _UNITS), "_ratio", "_share"):
         if name.endswith(suffix) and len(name) > len(suffix):
             name = name.removesuffix(suffix)
             break
@@ -54,16 +88,23 @@ def label_of(name: str) -> str:
 def value_of(name: str, value: object) -> str:
     """Write *value* with the unit that the end of its field's *name* says."""
     if value is None:
-        return UNKNOWN
+        return _ABSENT.get(name, UNKNOWN)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
         return _quantity(name, value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{label_of(str(k)).lower()} {value_of(str(k), v)}" for k, v in value.items()) or "none"
+        return ", ".join(_pair(str(k), v) for k, v in value.items()) or "none"
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return ", ".join(value_of(name, item) for item in value) or "none"
     return str(value)
+
+
+def _pair(name: str, value: object) -> str:
+    if not any(c.isalpha() for c in name):
+        return f"{name}: {value_of(name, value)}"
+    label = label_of(name)
+    return f"{label[:1].lower()}{label[1:]} {value_of(name, value)}"
 
 
 def _quantity(name: str, value: float) -> str:
@@ -72,6 +113,7 @@ def _quantity(name: str, value: float) -> str:
     if name.endswith(("_unix_ns", "_unix_ms")):
         return instant(int(value * (1 if name.endswith("ns") else 1_000_000)))
     unit = next((unit for suffix, unit in _UNITS if name.endswith(suffix)), "")
+    unit = "s" if name == "seconds" else unit
     if unit == "s" and value >= 120:
         return duration(value)
     if name in ("seed", "exit_code", "pid"):

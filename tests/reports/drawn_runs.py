@@ -27,6 +27,16 @@ TARGET = Target(
     table=Table(identifier="analytics.events"),
 )
 
+SCENARIO = """\
+name: quick
+question: Does it hold?
+steps:
+  - {fault: slow-r2, at_s: 8, for_s: 25, with: {latency_ms: 800, jitter_ms: 200}}
+  - {fault: commit-answer-lost, after: 2nd commit POST}
+  - {fault: kill-collector, at_s: 60, for_s: 4}
+  - {fault: catalog-outage, at_s: 70, for_s: 3}
+"""
+
 
 def at(second: float) -> int:
     """Return a monotonic instant so many seconds into the run."""
@@ -122,7 +132,7 @@ def pass_doc() -> VerdictDoc:
 
 def bare_run(runs: Path, *, doc: VerdictDoc | None = None, **changes: Any) -> RunDir:
     """Make a run directory that has a verdict and no streams at all."""
-    run = RunDir.create(runs, info(**changes), scenario_text="name: quick\n", target=TARGET)
+    run = RunDir.create(runs, info(**changes), scenario_text=SCENARIO, target=TARGET)
     write_verdict(run.verdict, doc or verdict_doc())
     return run
 
@@ -152,13 +162,13 @@ def _write_timeline(run: RunDir) -> None:
         )
     ]  # fmt: skip
     steps = (
-        (0, "slow-r2", 24, 49, {"when": {"at_s": 8}, "for_s": 25, "params": {"latency_ms": 800, "jitter_ms": 200}}, 212),
-        (1, "commit-answer-lost", 61.2, 64, {"when": {"after": "2nd commit POST"}}, 1),
-        (2, "kill-collector", 75, 79, {"when": {"at_s": 60}, "for_s": 4}, 38),
-        (3, "catalog-outage", None, None, {"when": {"at_s": 70}, "for_s": 3}, 0),
+        (0, "slow-r2", 24, 49, 212),
+        (1, "commit-answer-lost", 61.2, 64, 1),
+        (2, "kill-collector", 75, 79, 38),
+        (3, "catalog-outage", None, None, 0),
     )
-    for index, fault, start, end, said, affected in steps:
-        common = {"step": index, "fault": fault, **said}
+    for index, fault, start, end, affected in steps:
+        common = {"step": index, "fault": fault}
         entries.append((16.0, "step", common | {"state": "armed"}))
         if start is None or end is None:
             entries.append((92.0, "step", common | {"state": "void", "reason": "the target met it with no request"}))
@@ -187,7 +197,13 @@ def _write_ledger_and_latency(run: RunDir) -> None:
             due = at(second + tick / 10)
             service = int((4 + chance.expovariate(0.4) + 220 * slow(second) * chance.random()) * 1e6)
             corrected = service + int(slow(second) * (900 + 400 * chance.random()) * 1e6)
-            fields = {"producer": 0, "first": sequence, "count": BATCH, "intended_ns": due, "sent_ns": due + 400_000}
+            fields: dict[str, Any] = {
+                "producer": 0,
+                "first": sequence,
+                "count": BATCH,
+                "intended_ns": due,
+                "sent_ns": due + 400_000,
+            }
             request = ledger.attempt(**fields)
             outcome, status = _answer(second, chance)
             if outcome is not None:
@@ -214,14 +230,20 @@ def _write_series(run: RunDir) -> None:
     seen = JsonlWriter(run.visible, "visible", "ab12cd34")
     acked = visible = 0
     for second in range(5, 111):
-        fill = min(1.0, 0.28 + 0.05 * (second % 5) + 0.62 * slow(second)) if second < 93 else max(0.0, 0.4 - (second - 93) * 0.04)
+        fill = (
+            min(1.0, 0.28 + 0.05 * (second % 5) + 0.62 * slow(second))
+            if second < 93
+            else max(0.0, 0.4 - (second - 93) * 0.04)
+        )
         acked += 500 if second < 92 and not 75 <= second < 79 else 0
         late = 3 + int(16 * slow(second))
         visible = max(visible, min(acked, acked - 500 * late if second < 96 else acked))
         series.add(at(second), "fill_ratio", fill)
         series.add(at(second), "freshness_s", 2.5 + (second % 4) * 0.6 + 15 * slow(second))
         if second % 2 == 0:
-            seen.append({"t_ns": at(second), "acked": acked, "visible": visible, "rows": visible, "snapshots": second // 2})
+            seen.append(
+                {"t_ns": at(second), "acked": acked, "visible": visible, "rows": visible, "snapshots": second // 2}
+            )
     series.close()
     seen.close()
 
