@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import signal
 import sys
 from pathlib import Path
@@ -16,17 +15,9 @@ from typing import NoReturn
 
 import msgspec
 
-from chaos.gateway.config import Config, address, load_config
-from chaos.gateway.control import Control
-from chaos.gateway.errors import GatewayError, PortTaken
-from chaos.gateway.log import GatewayLog
-from chaos.gateway.proxy import Gateway
-from chaos.gateway.rewrite import Rewriter
-from chaos.gateway.route import Route
-from chaos.gateway.rulebook import RuleBook
-from chaos.gateway.server import Handler, ServerConnection
-from chaos.gateway.sigv4 import Resigner
-from chaos.gateway.upstream import Upstream
+from chaos.gateway.app import running
+from chaos.gateway.config import Config, load_config
+from chaos.gateway.errors import GatewayError
 
 if sys.platform == "win32":
     from asyncio import new_event_loop
@@ -55,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 async def serve(config: Config) -> None:
-    """Listen, say so, and go on until SIGTERM or SIGINT.
+    """Listen, say so on stdout, and go on until SIGTERM or SIGINT.
 
     Raises:
         GatewayError: a port is taken, or a log or credential is not to be had.
@@ -63,63 +54,10 @@ async def serve(config: Config) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    gateway = Gateway(RuleBook(config.seed), _open_log(config))
-    connections: set[ServerConnection] = set()
-    bound: dict[str, str] = {}
-    routes = _routes(config)
-    for listener, route in zip(config.listeners, routes, strict=True):
-        bound[listener.name] = await _listen(listener.name, listener.listen, gateway.handler(route), connections)
-    control = Control(gateway, config.token, frozenset(bound))
-    control_address = await _listen("control", config.control, control.handle, connections)
-    sweeper = asyncio.create_task(gateway.sweep())
-    print(msgspec.json.encode({"ready": True, "listeners": bound, "control": control_address}).decode(), flush=True)
-    await ended.wait()
-    sweeper.cancel()
-    for connection in list(connections):
-        connection.abort()
-    for route in routes:
-        route.upstream.close()
-    gateway.log.close()
-
-
-def _routes(config: Config) -> list[Route]:
-    resigner, learn = None, None
-    if config.resign is not None:
-        credentials = config.resign.credentials(os.environ)
-        resigner = Resigner(credentials, region=config.resign.region, service=config.resign.service)
-        learn = resigner.learn if config.resign.vended else None
-    rewriter = Rewriter(config.rewrite_s3_endpoint, learn) if config.rewrite_s3_endpoint or learn else None
-    return [
-        Route(
-            listener.name,
-            listener.speaks,
-            Upstream(listener.upstream),
-            resigner=resigner if listener.speaks == "s3" else None,
-            rewriter=rewriter if listener.speaks == "iceberg" else None,
-        )
-        for listener in config.listeners
-    ]
-
-
-def _open_log(config: Config) -> GatewayLog:
-    log = GatewayLog(config.run)
-    if config.log is not None:
-        try:
-            log.switch(Path(config.log))
-        except OSError as error:
-            raise GatewayError(f"The gateway's log {config.log} cannot be opened: {error.strerror}.") from None
-    return log
-
-
-async def _listen(name: str, where: str, handler: Handler, connections: set[ServerConnection]) -> str:
-    host, port = address(where)
-    try:
-        server = await asyncio.get_running_loop().create_server(
-            lambda: ServerConnection(handler, connections), host, port, backlog=1024
-        )
-    except OSError as error:
-        raise PortTaken(name, where, os.strerror(error.errno) if error.errno else str(error)) from None
-    return f"{host}:{server.sockets[0].getsockname()[1]}"
+    async with running(config) as gateway:
+        ready = {"ready": True, "listeners": gateway.listeners, "control": gateway.control}
+        print(msgspec.json.encode(ready).decode(), flush=True)
+        await ended.wait()
 
 
 if __name__ == "__main__":

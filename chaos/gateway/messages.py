@@ -100,7 +100,7 @@ class Answer:
         """Return status line and header fields, framed by length, by chunks, or by the end of the connection."""
         lines = [b"HTTP/1.1 %d %s" % (self.status, self.reason)]
         lines += [b"%s: %s" % field for field in self.headers]
-        if self.length is not None:
+        if self.length is not None and self.status != 204:
             lines.append(b"Content-Length: %d" % self.length)
         elif chunked:
             lines.append(b"Transfer-Encoding: chunked")

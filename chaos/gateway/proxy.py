@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from chaos.gateway.actions import handle
 from chaos.gateway.body import HELD_BYTES
@@ -32,14 +33,22 @@ class Gateway:
         book: The rules in force.
         log: Where each request leaves its line.
         held_bytes: Largest body that is kept whole; a request with a larger one passes rules that need to keep it.
+        clock: Monotonic seconds, for stale states and R2's rate.
     """
 
-    def __init__(self, book: RuleBook, log: GatewayLog, *, held_bytes: int = HELD_BYTES) -> None:
+    def __init__(
+        self,
+        book: RuleBook,
+        log: GatewayLog,
+        *,
+        held_bytes: int = HELD_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.book = book
         self.log = log
         self.held_bytes = held_bytes
-        self.r2 = R2States()
-        self.stale = StaleTables()
+        self.r2 = R2States(clock)
+        self.stale = StaleTables(clock)
         self._held: dict[HeldRequest, asyncio.Task[None]] = {}
         self._open: set[Exchange] = set()
         self._number = 0
@@ -93,6 +102,14 @@ class Gateway:
         while True:
             await asyncio.sleep(SWEEP_S)
             self.announce_long_requests()
+
+    async def close(self) -> None:
+        """Give up what is held and end the log."""
+        tasks = list(self._held.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.log.close()
 
     async def _before(self, exchange: Exchange) -> None:
         if self._held:

@@ -63,6 +63,9 @@ from msgspec import Meta, Struct
 from chaos.gateway.errors import BadRule
 from chaos.gateway.objects import KINDS
 
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 Count = Annotated[int, Meta(ge=1)]
 StatusCode = Annotated[int, Meta(ge=200, le=599)]
@@ -258,11 +261,22 @@ def _check_known(field: str, given: frozenset[str], known: frozenset[str]) -> No
         raise BadRule(f"{field} {unknown[0]!r} is unknown; use one of {', '.join(sorted(known))}.")
 
 
+def _check_headers(field: str, headers: dict[str, str]) -> None:
+    for name, value in headers.items():
+        if not _FIELD_NAME.fullmatch(name) or not _FIELD_VALUE.fullmatch(value):
+            raise BadRule(f"{field}: {name!r} is not a header field on one line of Latin-1 text.")
+        if name.lower() in ("content-length", "transfer-encoding", "connection"):
+            raise BadRule(f"{field}: {name} is the gateway's own; leave it out.")
+
+
 def _check_action(rule: Rule) -> None:
     action = rule.action
-    told = {Refuse: "answer", Zombie: "answer", Hold: "then"}.get(type(action))
-    if told is not None and isinstance(getattr(action, told), Real | Truncated):
-        raise BadRule(f"action.{told}: real and truncated need an upstream's answer; use them after applied.")
+    field = {Refuse: "answer", Zombie: "answer", Hold: "then", Applied: "then"}.get(type(action), "")
+    told = getattr(action, field, None)
+    if isinstance(told, Real | Truncated) and not isinstance(action, Applied):
+        raise BadRule(f"action.{field}: real and truncated need an upstream's answer; use them after applied.")
+    if isinstance(told, Status):
+        _check_headers(f"action.{field}.headers", told.headers)
     if isinstance(action, Zombie) and (action.until == "time") != (action.seconds is not None):
         raise BadRule("action.seconds and action.until time go together in zombie; give both or neither.")
     if isinstance(action, Stale) and names(rule.match.object) != {"load-table"}:

@@ -14,7 +14,7 @@ import httptools
 
 from chaos.gateway.body import Body, Headers
 from chaos.gateway.errors import ClientGone, GatewayError, UpstreamLost
-from chaos.gateway.messages import Answer, Request, chunk_of, last_chunk
+from chaos.gateway.messages import BODYLESS, Answer, Request, chunk_of, last_chunk
 
 HEAD_BYTES = 64 * 1024
 """Longest request line and header accepted; S3 and catalogs allow 8 to 16 KiB."""
@@ -175,6 +175,8 @@ class ServerConnection(asyncio.Protocol):
 
     def start_answer(self, request: Request, answer: Answer) -> bool:
         """Send the head of *answer*; return whether its body has to be framed in chunks."""
+        if request.verb == "HEAD" or answer.status in BODYLESS:
+            answer.bodyless = True
         chunked = answer.length is None and not answer.bodyless and not request.http10
         by_close = answer.length is None and not answer.bodyless and request.http10
         self.closing = self.closing or by_close or not request.keep_alive or not request.body.ended
