@@ -114,21 +114,26 @@ def make_plan(make_backend: BackendFactory, directory: Path, ports: Ports, *, se
         bucket=backend.bucket,
         scratch_bucket=backend.scratch_bucket,
     )
-    services = [*backend.services(), _toxiproxy(addresses), _gateway(directory, addresses, inner, seed)]
+    services = [
+        *backend.services(),
+        toxiproxy_service(addresses.toxiproxy_api),
+        _gateway(directory, addresses, inner, seed),
+    ]
     return Plan(
         backend.name, addresses, routes, {service.name: service for service in services}, dict(backend.capabilities)
     )
 
 
-def _toxiproxy(addresses: Addresses) -> Service:
+def toxiproxy_service(url: str) -> Service:
+    """Describe the Toxiproxy server with its control API at ``url``; raises ToolMissing."""
     try:
         server = find_toxiproxy()
     except SetupError as error:
         raise ToolMissing(str(error)) from error
-    host, _, port = addresses.toxiproxy_api.removeprefix("http://").rpartition(":")
+    host, _, port = url.removeprefix("http://").rpartition(":")
 
     def ready() -> bool:
-        answer = http("GET", f"{addresses.toxiproxy_api}/version")
+        answer = http("GET", f"{url}/version")
         return answer is not None and answer.ok
 
     # a line for every connection that is cut would fill a disk under load
