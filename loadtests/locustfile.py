@@ -16,6 +16,7 @@ import sys
 from typing import Any
 
 import gevent
+import pandas  # noqa: F401  # pyarrow imports it with the first series: seconds, in which arrivals would be due
 from locust import User, events, task
 from locust.runners import MasterRunner, WorkerRunner
 
@@ -168,6 +169,8 @@ def _on_init(environment: Any, runner: Any, **_: Any) -> None:
         runner.register_message(FAILED, _on_worker_failed)
     if environment.web_ui is None and not isinstance(runner, WorkerRunner):
         _check_arguments(environment)
+    # Loading all this took a while, and --run-time would count it: gevent's timers start from a cached clock.
+    gevent.get_hub().loop.update_now()
 
 
 def _check_arguments(environment: Any) -> None:

@@ -104,9 +104,6 @@ class Recorder:
             self._hist = HistogramWriter(run.hist, process, run_id)
             self._status = JsonlWriter(run.status / f"{process}.jsonl", "status", run_id)
             self._series = SeriesWriter(run.series, process, run_id)
-            # The first Parquet file of a process costs most of a second; no arrival may be due in it.
-            self.tick(now_ns=clock())
-            self._series.flush()
 
     def due(self, arrival: Arrival, *, now_ns: int) -> None:
         """Count *arrival*, noticed at *now_ns*."""

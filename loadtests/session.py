@@ -114,11 +114,14 @@ class Session:
         in_a_row = 0
         for at_s in arrivals:
             intended_ns = self._start_ns + int(at_s * 1e9)
-            wait_s = (intended_ns - self._clock()) / 1e9
+            late = intended_ns <= self._clock()
             # Without a pause a late user would keep the connections from running at all.
-            in_a_row = 0 if wait_s > 0 else in_a_row + 1
-            if wait_s > 0 or in_a_row % _BREATH == 0:
-                gevent.sleep(max(wait_s, 0.0))
+            in_a_row = in_a_row + 1 if late else 0
+            if in_a_row and in_a_row % _BREATH == 0:
+                gevent.sleep(0)
+            # gevent's timers count from a cached clock and may end early; a request never leaves before it is due.
+            while (wait_ns := intended_ns - self._clock()) > 0:
+                gevent.sleep(wait_ns / 1e9)
             self._sender.submit(intended_ns)
         while True:  # the curve ended: Locust would call again at once
             gevent.sleep(3600)
