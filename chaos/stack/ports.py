@@ -28,6 +28,7 @@ class Ports:
         self._directory = directory or Path(tempfile.gettempdir()) / f"icequake-ports-{os.getuid()}"
         self._directory.mkdir(mode=0o700, exist_ok=True)
         self._held: dict[int, int] = {}
+        self._sweep()
 
     def take(self) -> int:
         """Choose one more port; raises :class:`~chaos.errors.PortTaken` when none is left."""
@@ -46,6 +47,13 @@ class Ports:
         """Let others choose these ports."""
         for port in list(self._held):
             self._release(port)
+
+    def _sweep(self) -> None:
+        """Remove the lock files of holders that were killed."""
+        for path in self._directory.iterdir():
+            if path.name.isdigit() and (lock := self._lock(int(path.name))) is not None:
+                path.unlink(missing_ok=True)
+                os.close(lock)
 
     def _claim(self, port: int) -> bool:
         if port in self._held or (lock := self._lock(port)) is None:

@@ -1,6 +1,8 @@
 import socket
 from pathlib import Path
 
+import pytest
+
 from chaos.stack.ports import FIRST, LAST, Ports, is_free
 
 
@@ -13,7 +15,7 @@ def test_ports_are_distinct_and_free(tmp_path: Path) -> None:
     ports.close()
 
 
-def test_another_stack_chooses_others(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_another_stack_chooses_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one holds a port no other gets it, though nobody has bound it; afterwards it may."""
     monkeypatch.setattr("chaos.stack.ports._candidates", lambda last: iter(range(FIRST, last + 1)))
     one, other = Ports(tmp_path), Ports(tmp_path)
@@ -24,7 +26,7 @@ def test_another_stack_chooses_others(tmp_path: Path, monkeypatch) -> None:  # t
     other.close()
 
 
-def test_a_bound_port_is_passed_over(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_bound_port_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A port somebody listens on is not free, on whichever address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -44,3 +46,13 @@ def test_pairs_keep_their_distance(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {str(low), str(low + 10000)}
     ports.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_locks_of_the_dead_are_swept(tmp_path: Path) -> None:
+    """A lock file that nobody holds is removed, one that is held is not."""
+    ports = Ports(tmp_path)
+    held = ports.take()
+    (tmp_path / "20001").touch()
+    Ports(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [str(held)]
+    ports.close()

@@ -162,3 +162,16 @@ def test_without_a_browser_it_says_what_is_skipped(
     assert "will be skipped" in capsys.readouterr().out
     chromium = program(machine / "chromium", "#!/bin/sh\n")
     assert setup.prepare_chromium() == chromium
+
+
+def test_root_gets_a_browser_from_debian(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With apt-get and root's rights Chromium is installed; when that fails, set-up goes on without."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    program(machine / "apt-get", "#!/bin/sh\nexit 100\n")
+    assert setup.prepare_chromium() is None
+    chromium = machine / "chromium"
+    program(
+        machine / "apt-get",
+        f"#!/bin/sh\nPATH=/usr/bin:/bin\n[ $1 = update ] || {{ echo > {chromium}; chmod +x {chromium}; }}\n",
+    )
+    assert setup.prepare_chromium() == chromium
