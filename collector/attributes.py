@@ -14,6 +14,7 @@ REQUIRED = ("id", "source", "specversion", "type")
 OPTIONAL = ("datacontenttype", "dataschema", "subject", "time")
 EXTENSION_NAME_MAX_CHARS = 64
 SHORT_TEXT_MAX_CHARS = 4096
+TIME_MAX_CHARS = 64
 
 # Control characters, surrogates and noncharacters are not allowed in a String attribute.
 _FORBIDDEN = re.compile(
@@ -118,9 +119,12 @@ def time_us(text: str) -> int:
 
     A leap second counts as the first moment of the next minute. Raises ``ValueError`` for anything else.
     """
+    if len(text) > TIME_MAX_CHARS:
+        raise ValueError("too long")
     second = _second_of(text[:19])
-    if text[19:] == "Z":
-        return second * 1_000_000
+    digits = text[20:-1]
+    if text.endswith("Z") and text[19] == "." and digits.isascii() and digits.isdigit():
+        return second * 1_000_000 + int(digits[:6].ljust(6, "0"))
     match = _FRACTION_AND_ZONE.fullmatch(text, 19)
     if not match:
         raise ValueError(text)

@@ -17,7 +17,7 @@ import msgspec
 from collector import attributes as rules
 from collector.config import Limits
 from collector.errors import InvalidEvent
-from collector.strictjson import JsonFault, StrictJson
+from collector.strictjson import JsonFault, StrictJson, array_items
 
 DATA_ABSENT, DATA_JSON, DATA_TEXT, DATA_BINARY = range(4)
 
@@ -106,6 +106,7 @@ class Parser:
         self._limits = limits
         self._now = now
         self._json = StrictJson(limits.json_depth, limits.number_chars)
+        self._data = StrictJson(limits.json_depth - 1, limits.number_chars)
         self._whole = StrictJson(limits.json_depth + 2, limits.number_chars)
 
     def structured(self, body: bytes) -> list[Event]:
@@ -191,7 +192,7 @@ class Parser:
             or rules.uri_reference_fault(envelope.source) is not None
             or (envelope.subject is not None and not _is_simple(envelope.subject))
             or (envelope.dataschema is not None and rules.uri_fault(envelope.dataschema) is not None)
-            or not self._json.is_shallow(data)
+            or not self._data.is_modest(data)
         ):
             return None
         if datacontenttype is not None and not (
@@ -222,14 +223,16 @@ class Parser:
     # The exact path.
 
     def _exact_items(self, body: bytes) -> list[Event]:
+        arrival = self._arrival()
         try:
-            items = _decode_items(body)
+            items = [bytes(item) for item in _decode_items(body)]
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            for index, item in enumerate(array_items(body)):
+                self._exact(item, index, arrival)
             self._check(self._whole, body, "the batch", None)
             raise InvalidEvent("the batch is not a JSON array") from None
         self._check_count(len(items))
-        arrival = self._arrival()
-        return [self._exact(bytes(item), index, arrival) for index, item in enumerate(items)]
+        return [self._exact(item, index, arrival) for index, item in enumerate(items)]
 
     def _exact(self, text: bytes, index: int | None, arrival: tuple[str, int]) -> Event:
         self._check_size(len(text), index)
@@ -254,7 +257,7 @@ class Parser:
         if content_type and rules.is_json(content_type):
             if not is_utf8:
                 raise InvalidEvent(f"JSON data must be UTF-8, not {charset[:32]!r}", status=415)
-            if not (self._json.is_shallow(body) and self._json.is_plain(body)):
+            if not (self._json.is_modest(body) and self._json.is_plain(body)):
                 self._check(self._json, body, "the data", None)
             return body, DATA_JSON
         if content_type and is_utf8 and rules.media_type(content_type).startswith("text/") and _is_utf8(body):

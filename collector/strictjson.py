@@ -10,13 +10,19 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 _OPENERS_AND_CLOSERS = re.compile(rb"[\[{]|[\]}]")
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# An unfinished string runs to the end, so that no start is tried twice.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
+
+_ARRAY_OPENING = re.compile(r"[ \t\r\n]*\[[ \t\r\n]*")
+_COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
+_scan = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
 
 _decode_any = msgspec.json.Decoder().decode
 _encode_any = msgspec.json.Encoder().encode
@@ -37,23 +43,28 @@ class StrictJson:
     def __init__(self, depth: int, number_chars: int) -> None:
         self._depth = depth
         self._number_chars = number_chars
-        self._long_number = re.compile(rb"[0-9.eE+\-]{%d}" % (number_chars + 1))
+        self._long_number = re.compile(rb"(?<![0-9.eE+\-])[0-9.eE+\-]{%d}" % (number_chars + 1))
 
     def is_plain(self, text: bytes) -> bool:
-        """Tell cheaply that ``text`` is acceptable in all but depth; False means "ask ``check``".
+        """Tell cheaply that ``text`` is acceptable in all that ``is_modest`` does not judge; False: ask ``check``.
 
         Without backslashes a value decodes and encodes to the same characters, so a member that was dropped as
         a duplicate shows as a missing colon.
         """
-        if b"\\" in text or (len(text) > self._number_chars and self._long_number.search(text)):
+        if b"\\" in text:
             return False
         try:
             return text.count(b":") == _encode_any(_decode_any(text)).count(b":")
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return False
 
-    def is_shallow(self, text: bytes) -> bool:
-        """Tell cheaply that ``text`` cannot be nested too deeply; False means "ask ``check``"."""
+    def is_modest(self, text: bytes) -> bool:
+        """Tell cheaply that depth and number literals are within limits; False: ask ``check``."""
+        if len(text) > 2 * self._depth and not self._has_few_openers(text):
+            return False
+        return len(text) <= self._number_chars or not self._long_number.search(text)
+
+    def _has_few_openers(self, text: bytes) -> bool:
         return text.count(b"{") + text.count(b"[") <= self._depth
 
     def check(self, text: bytes) -> None:
@@ -76,7 +87,7 @@ class StrictJson:
             raise JsonFault(f"is malformed: {error.msg} (character {error.pos})") from None
 
     def _check_depth(self, text: bytes) -> None:
-        if self.is_shallow(text):
+        if self._has_few_openers(text):
             return
         depth = 0
         for match in _OPENERS_AND_CLOSERS.finditer(_STRING.sub(b"", text)):
@@ -97,6 +108,24 @@ class StrictJson:
     def _check_literal(self, literal: str) -> None:
         if len(literal) > self._number_chars:
             raise JsonFault(f"contains a number longer than {self._number_chars} characters")
+
+
+def array_items(text: bytes) -> Iterator[bytes]:
+    """Yield the items of an array as far as they can be told apart, to find the one that is at fault.
+
+    Lenient on purpose: an item may hold anything that ``StrictJson.check`` refuses, short of broken syntax.
+    """
+    decoded = text.decode("utf-8", "surrogateescape")
+    opening = _ARRAY_OPENING.match(decoded)
+    position = opening.end() if opening else len(decoded)
+    while position < len(decoded):
+        try:
+            _, end = _scan(decoded, position)
+        except (ValueError, RecursionError):
+            return
+        yield decoded[position:end].encode("utf-8", "surrogateescape")
+        comma = _COMMA.match(decoded, end)
+        position = comma.end() if comma else len(decoded)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> None:
