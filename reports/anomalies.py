@@ -13,11 +13,8 @@ from loadtests.records.identity import source_of
 from reports.observed import ObservedFile
 from reports.reconcile import Range
 from reports.runrecords import RunRecords
-from reports.tablewalk import Stage
-from reports.windows import window_at
-
-FAULT_LINGERS_NS = 5_000_000_000
-"""An anomaly is ascribed to a fault that was active, or had been healed so shortly before, when it happened."""
+from reports.stages import Stage
+from reports.windows import Ascription, ascribe
 
 WHERE = {
     Stage.ACKED: "in no object of the table",
@@ -28,12 +25,13 @@ WHERE = {
 }
 
 
-def during(records: RunRecords, one: Range, name: str) -> str | None:
+def ascription(records: RunRecords, one: Range, name: str) -> Ascription | None:
     """Name the fault in whose window the anomaly happened: by ack for missing events, else by the latest commit."""
     files = [records.by_number[n] for n in one.files]
     commits = [records.mono_ns(f.unix_ms) for f in files if f.unix_ms is not None]
-    when = max(commits) if commits and name != "missing" else one.acked_ns
-    return window_at(records.windows, when, after_ns=FAULT_LINGERS_NS)
+    if name == "missing" or not commits:
+        return ascribe(records.windows, one.acked_ns, foreshadowed=name == "missing")
+    return ascribe(records.windows, max(commits))
 
 
 def cause_of_copies(files: Sequence[ObservedFile]) -> str | None:
@@ -64,7 +62,7 @@ class Group:
     events: int
     stage: Stage
     cause: str | None
-    during: str | None
+    near: Ascription | None
     files: tuple[str, ...]
     flush_ids: tuple[str, ...]
     first_ns: int | None
@@ -91,9 +89,9 @@ def describe(records: RunRecords, name: str, one: Range) -> dict[str, Any]:
         facts |= {"copies": one.copies, "cause": cause_of_copies(files), "ambiguous_history": one.ambiguous}
     if one.acked_ns is not None:
         facts["acked_unix_ns"] = records.unix_ns(one.acked_ns)
-    fault = during(records, one, name)
-    if fault is not None:
-        facts["during"] = fault
+    near = ascription(records, one, name)
+    if near is not None:
+        facts |= {"during": near.fault, "fault_relation": near.relation}
     return facts
 
 
@@ -103,21 +101,22 @@ def identifier(records: RunRecords, producer: int, sequence: int) -> str:
     return raw.decode()
 
 
+_Key = tuple[Stage, str | None, Ascription | None]
+
+
 def groups(records: RunRecords, name: str, ranges: Iterable[Range]) -> list[Group]:
     """Group ranges by stage, cause and fault, the largest group first."""
-    buckets: dict[tuple[Stage, str | None, str | None], list[Range]] = {}
+    buckets: dict[_Key, list[Range]] = {}
     for one in ranges:
         files = [records.by_number[n] for n in one.files]
         cause = cause_of_copies(files) if name == "duplicated" else None
-        buckets.setdefault((one.stage, cause, during(records, one, name)), []).append(one)
+        buckets.setdefault((one.stage, cause, ascription(records, one, name)), []).append(one)
     made = [_group(records, name, key, members) for key, members in buckets.items()]
-    return sorted(made, key=lambda g: (-g.events, str(g.during), str(g.cause)))
+    return sorted(made, key=lambda g: (-g.events, str(g.near), str(g.cause)))
 
 
-def _group(
-    records: RunRecords, name: str, key: tuple[Stage, str | None, str | None], members: Sequence[Range]
-) -> Group:
-    stage, cause, fault = key
+def _group(records: RunRecords, name: str, key: _Key, members: Sequence[Range]) -> Group:
+    stage, cause, near = key
     files = {n: records.by_number[n] for one in members for n in one.files}
     commits = [records.mono_ns(f.unix_ms) for f in files.values() if f.unix_ms is not None]
     acks = [one.acked_ns for one in members if one.acked_ns is not None]
@@ -127,7 +126,7 @@ def _group(
         events=sum(one.events for one in members),
         stage=stage,
         cause=cause,
-        during=fault,
+        near=near,
         files=tuple(sorted(f.path for f in files.values())),
         flush_ids=tuple(sorted(flushes)),
         first_ns=min(times, default=None),

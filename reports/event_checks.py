@@ -128,7 +128,7 @@ def _main_cause(records: RunRecords, name: str, found: Found) -> str | None:
     if not grouped:
         return None
     top = grouped[0]
-    words = [top.cause or WHERE[top.stage], f"during {top.during}" if top.during else ""]
+    words = [top.cause or WHERE[top.stage], str(top.near) if top.near else ""]
     return ", ".join(word for word in words if word)
 
 

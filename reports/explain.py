@@ -17,7 +17,7 @@ import click
 
 from loadtests.records.errors import RecordError
 from loadtests.records.identity import source_of
-from reports.anomalies import FAULT_LINGERS_NS, WHERE, cause_of_copies, during, identifier
+from reports.anomalies import WHERE, ascription, cause_of_copies, identifier
 from reports.errors import ReportError
 from reports.event_checks import fate_of_missing
 from reports.judge import RANGES_KEPT, compare
@@ -69,10 +69,7 @@ def _event(records: RunRecords, name: str, one: Range, sequence: int) -> Iterato
         yield f"  cause     {cause_of_copies(files) or 'unknown'}"
     if name == "altered":
         yield from _content(files, one.producer, sequence)
-    fault = during(records, one, name)
-    yield f"  during    {fault or 'no fault'}" + (
-        f" (or at most {FAULT_LINGERS_NS // 10**9} s after it)" if fault else ""
-    )
+    yield f"  fault     {ascription(records, one, name) or 'none near'}"
 
 
 def _attempt(records: RunRecords, attempt: Attempt) -> str:

@@ -103,8 +103,8 @@ def _located(records: RunRecords, name: str, grouped: Sequence[Group], events: i
         begin, end = clock(records, top.first_ns), clock(records, top.last_ns)
         verb = "acked" if name == "missing" else "committed"
         text += f", {verb} {begin}" + (f"-{end}" if end != begin else "")
-    if top.during:
-        text += f", during {top.during}"
+    if top.near:
+        text += f", {top.near}"
     return text if top.events >= events else f"{text} ({top.events:,} of {events:,})"
 
 
@@ -195,7 +195,7 @@ def _next(records: RunRecords, checks: Sequence[Check]) -> str:
         if commands
         else f"icequake report {info.run_id}"
         if doubtful
-        else f"open the report of {info.run_id}"
+        else f"open report.html of run {info.run_id}"
     )
     return f"{inspect}      reproduce: {again}"
 

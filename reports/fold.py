@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,13 +23,15 @@ from loadtests.records.target import Columns
 from reports.keyset import Counted, count, merge
 
 U64 = npt.NDArray[np.uint64]
+Spots = npt.NDArray[np.intp]
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 SEQUENCE_LIMIT = 1 << 40
 """No producer mints so many events; an id that inverts to more was never minted by this run."""
 
 EXAMPLES = 5
 _ID_BYTES = 16
-_BATCH_ROWS = 1 << 16
+_BATCH_ROWS = 1 << 17
 _PENDING_ROWS = 1 << 22
 _SHOWN_CHARACTERS = 200
 
@@ -72,10 +74,6 @@ class Sighting:
 
 class MissingColumn(Exception):
     """The file or table lacks a column that the target file names."""
-
-
-class _Source(Protocol):
-    def iter_batches(self, **arguments: Any) -> Iterator[pa.RecordBatch]: ...
 
 
 def read_parquet(stream: Any, subject: Subject) -> Sighting:
@@ -160,81 +158,155 @@ class _Folder:
         return self._seen
 
     def add(self, batch: pa.RecordBatch) -> None:
-        names = self._subject.columns
-        sources = _dictionary(batch[names.source])
+        sources = _dictionary(batch[self._subject.columns.source])
+        rows = _Rows(batch, self._subject)
         self._seen.rows += batch.num_rows
-        for code, rows in _groups(sources, batch.num_rows):
+        for code, chosen in _groups(sources, batch.num_rows):
             source = None if code is None else sources.dictionary[code].as_py()
             parsed = parse_source(_text(source)) if source is not None else None
             if parsed is None or parsed[0] != self._subject.run_id:
-                self._seen.foreign += batch.num_rows if rows is None else len(rows)
+                self._seen.foreign += len(chosen)
             else:
-                self._add_rows(batch if rows is None else batch.take(rows), parsed[1], _text(source))
+                self._add_rows(rows, chosen, parsed[1], _text(source))
 
-    def _add_rows(self, batch: pa.RecordBatch, producer: int, source: str) -> None:
-        self._seen.ours += batch.num_rows
-        ids = _binary(batch[self._subject.columns.id])
-        words = fixed_width(ids, _ID_BYTES)
-        if words is None:
-            whole = pc.fill_null(pc.equal(pc.binary_length(ids), _ID_BYTES), False)
-            self._stray(ids.filter(pc.invert(whole)), source)
-            batch, ids = batch.filter(whole), ids.filter(whole)
-            words = fixed_width(ids, _ID_BYTES)
-            assert words is not None
+    def _add_rows(self, rows: _Rows, chosen: Spots, producer: int, source: str) -> None:
+        self._seen.ours += len(chosen)
+        whole, words = rows.words(chosen)
+        if len(whole) < len(chosen):
+            self._stray(rows, np.setdiff1d(chosen, whole), source)
         sequences = self._subject.identity.invert(producer, words)
         minted = sequences < SEQUENCE_LIMIT
         if not minted.all():
-            keep = pa.array(minted)
-            self._stray(ids.filter(pc.invert(keep)), source)
-            batch, sequences = batch.filter(keep), sequences[minted]
+            self._stray(rows, whole[~minted], source)
+            whole, sequences = whole[minted], sequences[minted]
         if len(sequences):
             self._found.setdefault(producer, _Tally()).add(sequences)
-            self._check(batch, producer, sequences)
+            self._check(rows, whole, producer, sequences)
 
-    def _stray(self, ids: pa.Array, source: str) -> None:
-        self._seen.stray += len(ids)
-        room = EXAMPLES - len(self._seen.stray_examples)
-        shown = ids[: max(room, 0)].to_pylist()
-        self._seen.stray_examples += [{"source": source, "id": None if i is None else _shown(i)} for i in shown]
+    def _stray(self, rows: _Rows, odd: Spots, source: str) -> None:
+        self._seen.stray += len(odd)
+        shown = odd[: max(EXAMPLES - len(self._seen.stray_examples), 0)]
+        ids = rows.batch[self._subject.columns.id].take(pa.array(shown)).to_pylist()
+        self._seen.stray_examples += [{"source": source, "id": _shown(i)} for i in ids]
 
-    def _check(self, batch: pa.RecordBatch, producer: int, sequences: U64) -> None:
-        content, names = self._subject.content, self._subject.columns
+    def _check(self, rows: _Rows, chosen: Spots, producer: int, sequences: U64) -> None:
+        content = self._subject.content
         if content is None:
             return
-        wrong = _wrong_data(batch[names.data], content, producer, sequences)
-        if names.type:
-            wrong |= _wrong_type(batch[names.type], content, producer, sequences)
+        wrong = rows.wrong_data(chosen, content, producer, sequences)
+        if self._subject.columns.type:
+            wrong |= rows.wrong_type(chosen, content, producer, sequences)
         if wrong.any():
             self._altered.setdefault(producer, _Tally()).add(sequences[wrong])
-            self._show(batch, producer, sequences, np.flatnonzero(wrong), content)
+            self._show(rows.batch, chosen[wrong], producer, sequences[wrong], content)
 
-    def _show(self, batch: pa.RecordBatch, producer: int, sequences: U64, wrong: Any, content: Content) -> None:
+    def _show(self, batch: pa.RecordBatch, wrong: Spots, producer: int, sequences: U64, content: Content) -> None:
         names = self._subject.columns
-        for row in wrong[: max(EXAMPLES - len(self._seen.altered_examples), 0)].tolist():
-            sent = content.expected(producer, sequences[row : row + 1])[0]
+        room = max(EXAMPLES - len(self._seen.altered_examples), 0)
+        for row, sequence in zip(wrong[:room].tolist(), sequences[:room].tolist(), strict=True):
             example = {
                 "producer": producer,
-                "sequence": int(sequences[row]),
+                "sequence": sequence,
                 "id": _text(batch[names.id][row].as_py()),
                 "stored": _shown(batch[names.data][row].as_py()),
-                "sent": _shown(sent),
+                "sent": _shown(_sent(content, producer, sequence)),
             }
             if names.type:
                 example["stored_type"] = _shown(batch[names.type][row].as_py())
             self._seen.altered_examples.append(example)
 
 
+class _Rows:
+    """A batch whose columns are looked into row by row number, as bytes of fixed width where they are such."""
+
+    def __init__(self, batch: pa.RecordBatch, subject: Subject) -> None:
+        self.batch = batch
+        self._columns = subject.columns
+        self._ids = _binary(batch[subject.columns.id])
+        self._words = fixed_width(self._ids, _ID_BYTES)
+        self._data: pa.Array | None = None
+        self._fixed: dict[int, npt.NDArray[np.uint8] | None] = {}
+
+    def words(self, chosen: Spots) -> tuple[Spots, npt.NDArray[np.uint64]]:
+        """Return those of *chosen* whose id has the right length, and these ids as pairs of eight bytes."""
+        ids = self._words
+        if ids is None:
+            whole = pc.fill_null(pc.equal(pc.binary_length(self._ids), _ID_BYTES), False)
+            chosen = chosen[whole.to_numpy(zero_copy_only=False)[chosen]]
+            ids = fixed_width(self._ids.take(pa.array(chosen)), _ID_BYTES)
+            assert ids is not None
+            return chosen, ids.view(np.uint64)
+        return chosen, _pick(ids.view(np.uint64), chosen)
+
+    def wrong_data(self, chosen: Spots, content: Content, producer: int, sequences: U64) -> npt.NDArray[np.bool_]:
+        """Which of *chosen* differ from what was sent. JSON that says the same in other words is the same."""
+        column = self.batch[self._columns.data]
+        if pa.types.is_nested(column.type):
+            return _wrong_values(column.take(pa.array(chosen)).to_pylist(), content, producer, sequences)
+        sent = content.expected(producer, sequences)
+        wrong = self._unequal(chosen, sent.view(np.uint8).reshape(len(sent), -1))
+        for spot in np.flatnonzero(wrong).tolist():
+            value = column[int(chosen[spot])].as_py()
+            wrong[spot] = value is None or not same_json(value, bytes(sent[spot]))
+        return wrong
+
+    def _unequal(self, chosen: Spots, sent: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+        """Which of *chosen* have not exactly the bytes of *sent*."""
+        width = sent.shape[1]
+        if self._data is None:
+            self._data = _binary(self.batch[self._columns.data])
+        if width not in self._fixed:
+            self._fixed[width] = fixed_width(self._data, width)
+        stored = self._fixed[width]
+        if stored is not None:
+            return differing(_pick(stored, chosen), sent)
+        fits = pc.fill_null(pc.equal(pc.binary_length(self._data), width), False).to_numpy(zero_copy_only=False)[chosen]
+        stored = fixed_width(self._data.take(pa.array(chosen[fits])), width)
+        assert stored is not None
+        wrong: npt.NDArray[np.bool_] = ~fits
+        wrong[fits] = differing(stored, sent[fits])
+        return wrong
+
+    def wrong_type(self, chosen: Spots, content: Content, producer: int, sequences: U64) -> npt.NDArray[np.bool_]:
+        """Which of *chosen* have another type than was sent."""
+        stored = _dictionary(self.batch[self._columns.type])
+        index_of = {name: index for index, name in enumerate(TYPE_NAMES)}
+        names = [_text(name) for name in stored.dictionary.to_pylist()]
+        translate = np.array([*(index_of.get(name, 255) for name in names), 255], dtype=np.uint8)
+        codes = pc.fill_null(stored.indices, len(translate) - 1).to_numpy(zero_copy_only=False)
+        wrong: npt.NDArray[np.bool_] = translate[codes[chosen]] != content.types(producer, sequences)
+        return wrong
+
+
+def _pick(values: npt.NDArray[_Scalar], chosen: Spots) -> npt.NDArray[_Scalar]:
+    """Rows *chosen* of *values*; without a copy where these are all of them."""
+    if len(chosen) == len(values) and len(values) and chosen[0] == 0:
+        return values
+    return values.take(chosen, axis=0)
+
+
+def _sent(content: Content, producer: int, sequence: int) -> bytes:
+    return bytes(content.expected(producer, np.array([sequence], dtype=np.uint64))[0])
+
+
+def differing(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Say which rows of two arrays of bytes (rows, width) are not the same."""
+    width = one.shape[1]
+    unequal: npt.NDArray[np.bool_] = one.view(f"V{width}").reshape(-1) != other.view(f"V{width}").reshape(-1)
+    return unequal
+
+
 def _dictionary(column: pa.Array) -> pa.DictionaryArray:
     return column if isinstance(column, pa.DictionaryArray) else column.dictionary_encode()
 
 
-def _groups(column: pa.DictionaryArray, size: int) -> Iterator[tuple[int | None, npt.NDArray[Any] | None]]:
-    """Yield (dictionary code, its row numbers) for each value; row numbers None means all rows; code None means null."""
-    codes = pc.fill_null(column.indices, -1).to_numpy(zero_copy_only=False)
+def _groups(column: pa.DictionaryArray, size: int) -> Iterator[tuple[int | None, Spots]]:
+    """Yield each dictionary code (None for null) with the numbers of its rows, ascending."""
     if not size:
         return
+    codes = pc.fill_null(column.indices, -1).to_numpy(zero_copy_only=False)
     if (codes == codes[0]).all():
-        yield (int(codes[0]) if codes[0] >= 0 else None), None
+        yield (int(codes[0]) if codes[0] >= 0 else None), np.arange(size)
         return
     narrow = codes.astype(np.int16) if len(column.dictionary) < 32_000 else codes  # numpy sorts 16 bits by radix
     order = np.argsort(narrow, kind="stable")
@@ -275,25 +347,6 @@ def fixed_width(column: pa.Array, width: int) -> npt.NDArray[np.uint8] | None:
     return raw[int(offsets[0]) :].reshape(len(column), width)
 
 
-def _wrong_data(column: pa.Array, content: Content, producer: int, sequences: U64) -> npt.NDArray[np.bool_]:
-    """Which rows differ from what was sent. JSON that says the same in other words (key order, white space) is the same."""
-    textual = column.type
-    if pa.types.is_nested(textual):
-        return _wrong_values(column.to_pylist(), content, producer, sequences)
-    column = _binary(column)
-    width = content.width(producer)
-    stored = fixed_width(column, width)
-    wrong = np.ones(len(column), dtype=np.bool_)
-    if stored is not None:
-        wrong = stored.view(f"S{width}").reshape(-1) != content.expected(producer, sequences)
-    for row in np.flatnonzero(wrong).tolist():
-        value = column[row].as_py()
-        wrong[row] = value is None or not same_json(
-            value, bytes(content.expected(producer, sequences[row : row + 1])[0])
-        )
-    return wrong
-
-
 def _wrong_values(values: list[Any], content: Content, producer: int, sequences: U64) -> npt.NDArray[np.bool_]:
     sent = content.expected(producer, sequences).tolist()
     pairs = zip(values, sent, strict=True)
@@ -306,15 +359,6 @@ def same_json(stored: str | bytes, sent: bytes) -> bool:
         return bool(msgspec.json.decode(stored) == msgspec.json.decode(sent))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
-
-
-def _wrong_type(column: pa.Array, content: Content, producer: int, sequences: U64) -> npt.NDArray[np.bool_]:
-    stored = _dictionary(column)
-    index_of = {name: index for index, name in enumerate(TYPE_NAMES)}
-    translate = np.array([*(index_of.get(_text(v), 255) for v in stored.dictionary.to_pylist()), 255], dtype=np.uint8)
-    codes = pc.fill_null(stored.indices, len(translate) - 1).to_numpy(zero_copy_only=False)
-    wrong: npt.NDArray[np.bool_] = translate[codes] != content.types(producer, sequences)
-    return wrong
 
 
 def _text(value: Any) -> str:

@@ -19,7 +19,6 @@ import click
 import msgspec
 
 from loadtests.records.errors import RecordError
-from reports.anomalies import FAULT_LINGERS_NS
 from reports.errors import ReportError
 from reports.event_checks import event_checks, fate_of_missing, strays
 from reports.first_screen import first_screen
@@ -29,6 +28,7 @@ from reports.reconcile import Punctual, Reconciliation, reconcile
 from reports.run_checks import run_checks
 from reports.runrecords import RunRecords, read_run
 from reports.verdict import EXIT_CODES, Totals, VerdictDoc, worst, write_verdict
+from reports.windows import ascription_boundaries
 
 RANGES_KEPT = 20_000
 """Ranges of each set that a verdict is made from; every event is counted, whatever the number of ranges."""
@@ -52,7 +52,7 @@ def compare(records: RunRecords, *, keep: int = RANGES_KEPT) -> Reconciliation:
         freshness_ns=freshness_ns,
         windows=[(w.start_ns, w.end_ns + freshness_ns) for w in records.windows],
         caught_up_before_ns=last_heal_ns(records),
-        boundaries_ns=sorted({t for w in records.windows for t in (w.start_ns, w.end_ns + FAULT_LINGERS_NS + 1)}),
+        boundaries_ns=ascription_boundaries(records.windows),
     )
     return reconcile(records.history, records.files, punctual, keep=keep)
 

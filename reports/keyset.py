@@ -144,8 +144,14 @@ def count(sequences: U64) -> Counted:
     low, high = int(sequences.min()) // 8 * 8, int(sequences.max())
     span = high - low + 1
     if span <= _DENSE * len(sequences) + 4096:
+        spots = (sequences - np.uint64(low)).astype(np.intp)
+        present = np.zeros(span, dtype=np.bool_)
+        present[spots] = True
+        if int(np.count_nonzero(present)) == len(sequences):
+            empty = np.empty(0, dtype=np.uint64)
+            return Counted(_of_mask(present, low), empty, empty)
         counters = np.zeros(span, dtype=np.uint8)
-        np.add.at(counters, (sequences - np.uint64(low)).astype(np.intp), 1)
+        np.add.at(counters, spots, 1)
         # A counter that wrapped at 256 would hide copies; then the sum is short and sorting decides.
         if int(counters.sum(dtype=np.int64)) == len(sequences):
             return _from_counters(counters, low)

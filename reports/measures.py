@@ -180,7 +180,7 @@ def recovery(records: RunRecords, result: Reconciliation) -> dict[str, Any]:
                     "events": g.events,
                     "stage": g.stage.name.lower(),
                     "cause": g.cause,
-                    "during": g.during,
+                    "fault": str(g.near) if g.near else None,
                     "files": len(g.files),
                 }
                 for g in groups(records, name, result.sets[name].ranges)[:10]
@@ -207,6 +207,7 @@ def trust(records: RunRecords) -> dict[str, Any]:
         "torn_ledger_bytes": records.history.torn_bytes,
         "statuses": {str(status): n for status, n in records.history.statuses.items()},
         "not_tested": not_tested(records),
+        "stack_lacks": [name for name, able in sorted(records.info.capabilities.items()) if not able],
     }
 
 
@@ -221,7 +222,6 @@ def not_tested(records: RunRecords) -> list[str]:
     missing = ["power loss"]
     if records.info.stack:
         missing.append("real R2")
-    missing += [name for name, able in sorted(records.info.capabilities.items()) if not able]
     missing += [f"{step.fault} (void)" for step in records.steps if step.state == "void"]
     if not records.watch.looks:
         missing.append("freshness")

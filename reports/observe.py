@@ -39,10 +39,10 @@ from reports.observed import (
     write_index,
     write_keys,
 )
+from reports.stages import Stage
 from reports.tablewalk import (
     Damage,
     FileRef,
-    Stage,
     Walk,
     catalog_properties,
     diagnose,

@@ -41,7 +41,7 @@ class ObservedFile(Struct, frozen=True, kw_only=True):
 
     Attributes:
         keys: Name of the file with its keys; None when it could not be read.
-        stage: `object`, `manifest`, `snapshot` or `scan`; see `reports.tablewalk.Stage`.
+        stage: `object`, `manifest`, `snapshot` or `scan`; see `reports.stages.Stage`.
         references: How often the current snapshot lists it.
         rows, ours, foreign: Rows read; with a source of this run; with any other source.
         stray: Rows of our sources whose id this run cannot have minted.

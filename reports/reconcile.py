@@ -15,7 +15,7 @@ import numpy.typing as npt
 from reports.keyset import U64, Counted, runs_of, windows
 from reports.obligations import ACKED, AMBIGUOUS, ATTEMPTED, EXEMPT, NEVER, UNKNOWN, History, Obligations
 from reports.sightings import FirstSeen
-from reports.tablewalk import Stage
+from reports.stages import Stage
 
 I64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]

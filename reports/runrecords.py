@@ -23,7 +23,7 @@ from reports.obligations import History, fold
 from reports.observed import Observed, ObservedFile, read_index, read_keys
 from reports.reconcile import FileKeys
 from reports.sightings import Watch, watch_of
-from reports.tablewalk import Stage
+from reports.stages import Stage
 from reports.windows import FaultWindow, Step, fault_windows, steps_of
 
 

@@ -6,7 +6,6 @@ snapshots or stray manifests reference, and objects that nothing references, bec
 
 from __future__ import annotations
 
-import enum
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +21,7 @@ from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Snapshot
 
 from reports.errors import TableUnreadable
+from reports.stages import Stage
 
 T = TypeVar("T")
 
@@ -32,21 +32,6 @@ _SECRETS = {
     "credential": "ICEQUAKE_CATALOG_CREDENTIAL",
 }
 _HIDDEN = "***"
-
-
-class Stage(enum.IntEnum):
-    """How far an event got; the names that reports use are in lower case."""
-
-    ACKED = 0
-    """Nowhere to be found but in the ledger."""
-    OBJECT = 1
-    """In a Parquet object that no manifest references."""
-    MANIFEST = 2
-    """In a data file that some manifest references, but the current snapshot does not reach."""
-    SNAPSHOT = 3
-    """In a data file of the current snapshot, but a delete file hides the row."""
-    SCAN = 4
-    """A scan of the current snapshot returns it."""
 
 
 @dataclass

@@ -71,9 +71,41 @@ def fault_windows(steps: Iterable[Step], *, end_ns: int) -> list[FaultWindow]:
     return sorted(windows, key=lambda window: window.start_ns)
 
 
-def window_at(windows: Sequence[FaultWindow], t_ns: int | None, *, after_ns: int = 0) -> str | None:
-    """Name the fault that was active at *t_ns*, or had ended at most *after_ns* before; the latest start wins."""
+LINGERS_NS = 5_000_000_000
+"""A fault is held responsible for what happens until so long after it was healed."""
+
+FORESHADOWS_NS = 30_000_000_000
+"""A fault is held responsible for the loss of what was acked at most so long before it: it was buffered then."""
+
+
+@dataclass(frozen=True)
+class Ascription:
+    """The fault that something is ascribed to; str() says how close it was, such as `shortly before kill-collector`."""
+
+    fault: str
+    relation: str
+
+    def __str__(self) -> str:
+        return f"{self.relation} {self.fault}"
+
+
+def ascribe(windows: Sequence[FaultWindow], t_ns: int | None, *, foreshadowed: bool = False) -> Ascription | None:
+    """Name the fault that was active at *t_ns*, else one that began shortly after (if *foreshadowed*), else one that had
+    ended shortly before. Of several the latest to start wins, except that of later ones the next does."""
     if t_ns is None:
         return None
-    active = [w for w in windows if w.start_ns <= t_ns <= w.end_ns + after_ns]
-    return active[-1].fault if active else None
+    active = [w for w in windows if w.start_ns <= t_ns <= w.end_ns]
+    if active:
+        return Ascription(active[-1].fault, "during")
+    coming = [w for w in windows if t_ns < w.start_ns <= t_ns + FORESHADOWS_NS]
+    if foreshadowed and coming:
+        return Ascription(coming[0].fault, "shortly before")
+    over = [w for w in windows if w.end_ns < t_ns <= w.end_ns + LINGERS_NS]
+    return Ascription(over[-1].fault, "shortly after") if over else None
+
+
+def ascription_boundaries(windows: Iterable[FaultWindow]) -> list[int]:
+    """Return the ascending instants at which `ascribe` changes its answer."""
+    return sorted(
+        {t for w in windows for t in (w.start_ns - FORESHADOWS_NS, w.start_ns, w.end_ns + 1, w.end_ns + LINGERS_NS + 1)}
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -85,7 +86,7 @@ class LocalTable:
         run = RunDir.create(self.runs, info, scenario_text="", target=target)
         if sent:
             writer = LedgerWriter(run.ledger / "hand.ledger", run_id=RUN_ID, process="hand")
-            common = {"producer": 0, "first": 0, "count": sent, "intended_ns": 2, "sent_ns": 2}
+            common: dict[str, Any] = {"producer": 0, "first": 0, "count": sent, "intended_ns": 2, "sent_ns": 2}
             request = writer.attempt(**common)
             writer.done(request, **common, done_ns=3, status=202, outcome=Outcome.ACKED)
             writer.close()

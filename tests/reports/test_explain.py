@@ -39,7 +39,7 @@ def test_a_lost_event_is_told_down_to_its_object(run: HandMadeRun) -> None:
     assert "stage     object: in Parquet objects that no manifest references" in text
     assert path in text
     assert "c1/7/88" in text
-    assert "during    slow-r2" in text
+    assert "fault     during slow-r2" in text
 
 
 def test_a_duplicated_event_is_told_with_both_files_and_its_cause(run: HandMadeRun) -> None:

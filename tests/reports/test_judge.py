@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from loadtests.records.ledger import Kind
+from loadtests.records.ledger import Kind, Outcome
 from loadtests.records.rundir import RoundTrip, SettleEnd
 from reports.judge import main
 from reports.verdict import Verdict, VerdictDoc, read_verdict
@@ -92,6 +92,31 @@ def test_a_lost_event_is_ascribed_to_the_fault_in_which_it_was_acked(run: HandMa
 
     assert verdict.check("events.lost").examples[0]["during"] == "kill-collector"
     assert "during kill-collector" in "\n".join(verdict.first_screen)
+
+
+def test_what_was_buffered_when_a_fault_began_is_ascribed_to_it(run: HandMadeRun) -> None:
+    """Acked two seconds before the kill, absent: shortly before kill-collector."""
+    run.fault("slow-r2", 10, 17)
+    run.fault("kill-collector", 22, 24, step=1)
+    run.acked(A, at=20)
+    run.acked(B, at=30)
+    run.table(B, at=31)
+
+    verdict = run.judge()
+
+    assert verdict.check("events.lost").examples[0]["during"] == "kill-collector"
+    assert "shortly before kill-collector" in "\n".join(verdict.first_screen)
+
+
+def test_a_range_lies_in_one_fault_window(run: HandMadeRun) -> None:
+    """Consecutive events that were lost before and during a fault are two ranges."""
+    run.fault("kill-collector", 100, 110)
+    run.batch(0, 10, outcome=Outcome.ACKED, at=20)
+    run.batch(10, 10, outcome=Outcome.ACKED, at=105)
+
+    examples = run.judge().check("events.lost").examples
+
+    assert [(e["first"], e["last"], e.get("during")) for e in examples] == [(0, 9, None), (10, 19, "kill-collector")]
 
 
 def test_consecutive_lost_events_are_one_range(run: HandMadeRun) -> None:
@@ -514,6 +539,16 @@ def test_a_baseline_probe_may_need_a_second_try(run: HandMadeRun) -> None:
     run.probe("ack-ratio", ok=True, at=6)
 
     assert run.judge().verdict is PASS
+
+
+def test_the_final_read_decides_whether_a_new_event_came_through(run: HandMadeRun) -> None:
+    """An older loss keeps the runner waiting, but the new event is there: only the loss fails."""
+    run.acked(A)
+    run.acked(0, producer=9, at=65)
+    run.table(0, producer=9, at=66)
+    run.ended(roundtrip=RoundTrip(ok=False, producer=9, first=0))
+
+    assert failed(run.judge()) == {"events.lost"}
 
 
 @pytest.mark.parametrize(("trip", "expected"), [(None, INCONCLUSIVE), (RoundTrip(ok=False, producer=9, first=0), FAIL)])

@@ -6,6 +6,7 @@ import tempfile
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from loadtests.records.ledger import Kind, LedgerWriter, Outcome, read_ledgers
 from reports.keyset import CHUNK, Counted, count
 from reports.obligations import ACKED, AMBIGUOUS, ATTEMPTED, EXEMPT, UNKNOWN, History, attempts_of, fold
 from reports.reconcile import FileKeys, Reconciliation, reconcile
-from reports.tablewalk import Stage
+from reports.stages import Stage
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,13 @@ def history_of(requests: list[Sent]) -> History:
         path = Path(directory) / "one.ledger"
         writer = LedgerWriter(path, run_id="abcd1234", process="p")
         for sent in requests:
-            common = {"producer": sent.producer, "first": sent.first, "count": sent.count, "kind": sent.kind}
-            times = {"intended_ns": 1, "sent_ns": 1}
+            common: dict[str, Any] = {
+                "producer": sent.producer,
+                "first": sent.first,
+                "count": sent.count,
+                "kind": sent.kind,
+            }
+            times: dict[str, Any] = {"intended_ns": 1, "sent_ns": 1}
             request = writer.attempt(**common, **times)
             if sent.outcome is not None:
                 writer.done(request, **common, **times, done_ns=2, status=202, outcome=sent.outcome)
@@ -207,7 +213,7 @@ def test_a_torn_ledger_leaves_its_last_request_unknown(tmp_path: Path) -> None:
     """The generator was killed while it wrote the second record."""
     path = tmp_path / "one.ledger"
     writer = LedgerWriter(path, run_id="abcd1234", process="p")
-    common = {"producer": 0, "first": 0, "count": 5, "intended_ns": 1, "sent_ns": 1}
+    common: dict[str, Any] = {"producer": 0, "first": 0, "count": 5, "intended_ns": 1, "sent_ns": 1}
     request = writer.attempt(**common)
     writer.done(request, **common, done_ns=2, status=202, outcome=Outcome.ACKED)
     writer.close()
@@ -223,7 +229,7 @@ def test_two_generators_number_their_requests_independently(tmp_path: Path) -> N
     """Request 1 of one file does not answer request 1 of another."""
     for name, answered in (("a", True), ("b", False)):
         writer = LedgerWriter(tmp_path / f"{name}.ledger", run_id="abcd1234", process=name)
-        common = {"producer": ord(name), "first": 0, "count": 5, "intended_ns": 1, "sent_ns": 1}
+        common: dict[str, Any] = {"producer": ord(name), "first": 0, "count": 5, "intended_ns": 1, "sent_ns": 1}
         request = writer.attempt(**common)
         if answered:
             writer.done(request, **common, done_ns=2, status=202, outcome=Outcome.ACKED)
