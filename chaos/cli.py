@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("reports.render:main", "Write report.html, report.md and junit.xml of a run."),
     "bench": ("chaos.commands.bench:bench", "Measure icequake and its collector on this machine."),
     "schema": ("chaos.commands.schema:schema", "Print the JSON Schema of a document."),
+    "test": ("chaos.commands.check:check", "Check icequake itself: lint, types, tests."),
     "setup": ("chaos.commands.setup:setup", "Prepare this machine: virtual environment and tools."),
 }
 

@@ -79,7 +79,7 @@ class Display:
 
     def entry(self, entry: dict[str, Any]) -> None:
         """Show one entry of the timeline."""
-        text = _WORDING.get(entry["event"], lambda _: None)(entry)
+        text = _wording(entry)
         if text:
             self.say(f"{self.progress.elapsed_s:5.1f} s  {text}")
 
@@ -108,6 +108,11 @@ def _bar(ratio: float, width: int = 20) -> str:
     colour = "red" if ratio >= 0.9 else "yellow" if ratio >= 0.7 else "green"
     full = min(width, max(0, round(ratio * width)))
     return f"[{colour}]{'█' * full}[/][dim]{'░' * (width - full)}[/] {ratio:.0%}"
+
+
+def _wording(entry: dict[str, Any]) -> str | None:
+    words = _WORDING.get(entry["event"])
+    return words(entry) if words is not None else None
 
 
 def _step(entry: dict[str, Any]) -> str | None:

@@ -39,6 +39,7 @@ from loadtests.records.jsonl import JsonlTail
 from loadtests.records.rundir import RoundTrip, RunDir, RunInfo, SettleEnd, new_run_id
 from loadtests.records.target import Target
 from loadtests.records.timeline import Timeline
+from loadtests.traffic import traffic_named
 
 ROOM_BYTES = 200_000_000
 GENERATOR_START_S = 30.0
@@ -159,6 +160,7 @@ class Runner:
             target=self._target.name,
             seed=request.seed,
             stack=self._stack.name,
+            mix=dict(traffic_named(scenario.traffic.profile).mix.types),
             argv=list(request.argv),
             versions=versions(),
             environment=environment(),

@@ -101,11 +101,11 @@ class Sampler:
         for name, value in samples.items():
             if not name.endswith("_created") and "_bucket{" not in name:
                 self._writer.add(now_ns, f"target:{name}", value)
-        for series, name in (("fill_ratio", self._metrics.fill), ("buffer_events", self._metrics.buffered)):
-            if name is not None and name in samples:
-                self._writer.add(now_ns, series, samples[name])
+        for series, gauge in (("fill_ratio", self._metrics.fill), ("buffer_events", self._metrics.buffered)):
+            if gauge is not None and gauge in samples:
+                self._writer.add(now_ns, series, samples[gauge])
                 if series == "fill_ratio":
-                    self.fill_ratio = samples[name]
+                    self.fill_ratio = samples[gauge]
         committed = samples.get("collector_flushes_total{outcome=committed}")
         if committed is not None:
             self.flushes = round(committed)

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pyarrow as pa
 from pyiceberg.catalog import load_catalog
+from pyiceberg.table import Table
 
 CAPACITY = int(os.environ.get("ICEBERG_BUFFER_SIZE", "2000"))
 TIMEOUT_S = int(os.environ.get("ICEBERG_BUFFER_TIMEOUT_MS", "30000")) / 1000
@@ -20,7 +21,7 @@ buffer: list[dict[str, str]] = []
 lock = threading.Lock()
 
 
-def open_table():
+def open_table() -> Table:
     catalog = load_catalog(
         "naive", type="rest", uri=os.environ["CATALOG_URI"], warehouse=os.environ["CATALOG_WAREHOUSE"],
         credential=os.environ["CATALOG_CREDENTIAL"], **{
@@ -31,7 +32,7 @@ def open_table():
     return catalog.create_table_if_not_exists(os.environ["TABLE_IDENTIFIER"], SCHEMA)
 
 
-def flush_forever(table) -> None:
+def flush_forever(table: Table) -> None:
     while True:
         time.sleep(TIMEOUT_S)
         with lock:
@@ -41,7 +42,7 @@ def flush_forever(table) -> None:
             try:
                 table.append(pa.Table.from_pylist(rows, SCHEMA))
                 break
-            except Exception as error:  # noqa: BLE001  # naive on purpose: whatever it was, do it all again
+            except Exception as error:  # naive on purpose: whatever it was, do it all again
                 print(f"flush failed, trying again: {error!r}", flush=True)
                 table.refresh()
 
@@ -56,7 +57,9 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self) -> None:
-        self.answer(200, f"naive_buffer_events {len(buffer)}\nnaive_buffer_fill_ratio {len(buffer) / CAPACITY}\n".encode())
+        self.answer(
+            200, f"naive_buffer_events {len(buffer)}\nnaive_buffer_fill_ratio {len(buffer) / CAPACITY}\n".encode()
+        )
 
     def do_POST(self) -> None:
         events = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -1,0 +1,42 @@
+"""`icequake test`: lint, types and the test suite of icequake itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import click
+
+from chaos.warden_client import PACKAGE_ROOT
+
+PACKAGES = ("collector", "loadtests", "chaos", "reports")
+
+
+@click.command(name="test", context_settings={"ignore_unknown_options": True})
+@click.option("--all", "everything", is_flag=True, help="Run the long tests too.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def check(everything: bool, arguments: tuple[str, ...]) -> int:
+    """Check icequake itself: ruff, mypy --strict, pytest. Further ARGUMENTS go to pytest.
+
+    Needs the test tools: `make test` installs them.
+    """
+    for name, command in _checks(everything, arguments):
+        started = time.monotonic()
+        click.echo(f"== {name}", err=True)
+        code = subprocess.run([sys.executable, "-m", *command], cwd=PACKAGE_ROOT, check=False).returncode
+        click.echo(f"== {name} took {time.monotonic() - started:.0f} s, status {code}", err=True)
+        if code != 0:
+            return code
+    return 0
+
+
+def _checks(everything: bool, arguments: tuple[str, ...]) -> list[tuple[str, list[str]]]:
+    mypy = ["mypy", "--strict", *(part for package in PACKAGES for part in ("-p", package))]
+    chosen = [] if everything else ["-m", "not slow"]
+    return [
+        ("ruff check", ["ruff", "check", "-q"]),
+        ("ruff format", ["ruff", "format", "--check", "-q"]),
+        ("mypy --strict", mypy),
+        ("pytest", ["pytest", "-q", *chosen, *arguments]),
+    ]
