@@ -4,12 +4,14 @@
 injected and ``{"id", "t_ns", "done": true, "detail"}`` when it is undone. A line cut off by a crash is ignored: its fault was
 never injected, because the injection waits for the whole line to be on disk.
 
-One process appends at a time: the warden while it lives, :func:`heal` afterwards. Standard library only.
+One process appends at a time, and holds the file's lock: the warden while it lives, :func:`heal` afterwards. Standard
+library only.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import time
@@ -28,6 +30,10 @@ class JournalError(ValueError):
     """The file is not a journal this version can read; the message is one sentence with file and line."""
 
 
+class JournalInUse(JournalError):
+    """A living process writes this journal and will undo what is in it."""
+
+
 @dataclass(frozen=True)
 class Healed:
     """One entry that :func:`heal` played."""
@@ -39,14 +45,29 @@ class Healed:
 
 
 class Journal:
-    """Appends to one journal file, which is created with its header when missing."""
+    """Appends to one journal file, which is created with its header when missing.
+
+    Raises :class:`JournalInUse` while another process has it open, OSError when it cannot be written.
+    """
 
     def __init__(self, path: Path, run: str = "") -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel gives it back when this process dies
+            self._begin(run)
+        except BlockingIOError as error:
+            os.close(self._fd)
+            raise JournalInUse(f"{path} belongs to a run that is still going on") from error
+        except OSError:
+            os.close(self._fd)
+            raise
+
+    def _begin(self, run: str) -> None:
         if os.fstat(self._fd).st_size == 0:
             stamp = {"unix_ns": time.time_ns(), "mono_ns": time.monotonic_ns()}
             self._append({"schema": SCHEMA, "run": run, **stamp}, durable=True)
+            _sync_directory(self.path.parent)
         elif os.pread(self._fd, 1, os.fstat(self._fd).st_size - 1) != b"\n":
             os.write(self._fd, b"\n")  # close a line that a crash cut off, or the next would be lost with it
 
@@ -74,6 +95,15 @@ class Journal:
             raise
 
 
+def _sync_directory(path: Path) -> None:
+    """Make a new file's name as durable as its bytes."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def _write_whole(fd: int, line: bytes) -> None:
     if os.write(fd, line) != len(line):
         raise OSError(errno.ENOSPC, "no room left for the undo journal")
@@ -93,13 +123,17 @@ def open_entries(path: Path) -> dict[str, dict[str, Any]]:
 def heal(path: Path, deadline_s: float = HEAL_DEADLINE_S) -> list[Healed]:
     """Undo what a journal still holds, newest first, and write down what was undone.
 
-    For a run whose harness and warden are both gone (a power cut). Playing again is harmless. ``deadline_s`` is per entry.
+    For a run whose harness and warden are both gone (a power cut). Playing again is harmless; a journal that a living
+    warden writes is left to it (nothing is returned then). ``deadline_s`` is per entry. Raises :class:`JournalError`.
     """
-    entries = open_entries(path)
-    if not entries:
+    if not open_entries(path):
         return []
-    journal = Journal(path)
     try:
+        journal = Journal(path)
+    except JournalInUse:
+        return []
+    try:
+        entries = open_entries(path)
         return [_heal_one(journal, key, entries[key], deadline_s) for key in reversed(entries)]
     finally:
         journal.close()

@@ -234,8 +234,10 @@ class Warden:
     # -- undo
 
     def _use_journal(self, request: Message) -> Message:
-        earlier, self._journal = self._journal, Journal(Path(request["path"]), request["run"])
-        self._retire(earlier)
+        path = Path(request["path"])
+        if self._journal is None or self._journal.path != path:
+            earlier, self._journal = self._journal, Journal(path, request["run"])
+            self._retire(earlier)
         return {}
 
     def _undo_add(self, request: Message) -> Message:

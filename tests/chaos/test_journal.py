@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.journal import Journal, JournalError, heal, open_entries
+from chaos.journal import Journal, JournalError, JournalInUse, heal, open_entries
 
 
 def entry(path: Path) -> dict[str, str]:
@@ -110,3 +110,17 @@ def test_a_full_disk_is_an_error_and_leaves_no_half_line(tmp_path: Path, monkeyp
     journal.add("c", entry(tmp_path))
     journal.close()
     assert list(open_entries(path)) == ["a", "c"]
+
+
+def test_the_journal_of_a_living_run_is_left_alone(tmp_path: Path) -> None:
+    """While its warden lives nobody else undoes what is in a journal, nor writes to it."""
+    path = tmp_path / "j"
+    journal = Journal(path)
+    journal.add("a", entry(tmp_path / "fault"))
+    (tmp_path / "fault").touch()
+    assert heal(path) == []
+    with pytest.raises(JournalInUse, match="still going on"):
+        Journal(path)
+    assert (tmp_path / "fault").exists()
+    journal.close()
+    assert [each.id for each in heal(path)] == ["a"]

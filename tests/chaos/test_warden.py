@@ -313,6 +313,7 @@ def test_each_run_has_its_own_journal(warden: Warden, tmp_path: Path) -> None:
     warden.use_journal(tmp_path / "one", "run1")
     first = warden.undo({"kind": "file", "path": str(tmp_path / "x")})
     warden.use_journal(tmp_path / "two", "run2")
+    warden.use_journal(tmp_path / "two", "run2")  # again is fine
     warden.undo({"kind": "file", "path": str(tmp_path / "y")}).done()
     assert len(open_entries(tmp_path / "one")) == 1
     first.done()
