@@ -6,7 +6,7 @@ Each ``*_fault`` function returns None for a good value, else the end of the sen
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 SPECVERSION = "1.0"
@@ -33,6 +33,8 @@ _MEDIA_TYPE = re.compile(
 _CHARSET = re.compile(r';[ \t]*charset=(?:"([^"]*)"|([^;\s]*))', re.IGNORECASE)
 _NAME = re.compile(r"[a-z0-9]+")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIME_MIN_US = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_TIME_MAX_US = (datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 
 
 def name_fault(name: str) -> str | None:
@@ -117,25 +119,34 @@ def _second_of(text: str) -> int:
 def time_us(text: str) -> int:
     """Return an RFC 3339 timestamp in microseconds since the Unix epoch, finer digits cut off.
 
-    A leap second counts as the first moment of the next minute. Raises ``ValueError`` for anything else.
+    A leap second counts as the first moment of the next minute. Raises ``ValueError`` for anything else, and for an
+    instant whose year in UTC is not 1 to 9999: readers of the table cannot represent it.
     """
     if len(text) > TIME_MAX_CHARS:
         raise ValueError("too long")
     second = _second_of(text[:19])
     digits = text[20:-1]
     if text.endswith("Z") and text[19] == "." and digits.isascii() and digits.isdigit():
-        return second * 1_000_000 + int(digits[:6].ljust(6, "0"))
+        us = second * 1_000_000 + int(digits[:6].ljust(6, "0"))
+    else:
+        us = second * 1_000_000 + _fraction_and_offset_us(text)
+    if not _TIME_MIN_US <= us <= _TIME_MAX_US:
+        raise ValueError("out of range")
+    return us
+
+
+def _fraction_and_offset_us(text: str) -> int:
     match = _FRACTION_AND_ZONE.fullmatch(text, 19)
     if not match:
         raise ValueError(text)
     fraction, sign, hours, minutes = match.groups()
-    us = second * 1_000_000 + (int(fraction[:6].ljust(6, "0")) if fraction else 0)
-    if sign:
-        if int(hours) > 23 or int(minutes) > 59:
-            raise ValueError(text)
-        offset_us = (int(hours) * 60 + int(minutes)) * 60_000_000
-        us -= offset_us if sign == "+" else -offset_us
-    return us
+    us = int(fraction[:6].ljust(6, "0")) if fraction else 0
+    if not sign:
+        return us
+    if int(hours) > 23 or int(minutes) > 59:
+        raise ValueError(text)
+    offset_us = (int(hours) * 60 + int(minutes)) * 60_000_000
+    return us - offset_us if sign == "+" else us + offset_us
 
 
 def time_text(us: int) -> str:

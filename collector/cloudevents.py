@@ -276,7 +276,7 @@ class Parser:
             try:
                 time_us = rules.time_us(time)
             except ValueError:
-                raise InvalidEvent("attribute 'time' is not an RFC 3339 timestamp", index=index) from None
+                raise InvalidEvent("attribute 'time' is not an RFC 3339 timestamp of the years 1 to 9999", index=index) from None
         extensions = {name: value for name, value in values.items() if name not in _KNOWN}
         for name, value in extensions.items():
             _refuse(rules.name_fault(name) or _extension_fault(value), f"attribute {name[:64]!r}", index)

@@ -97,7 +97,7 @@ async def read_body(receive: Receive, headers: Headers, limits: Limits) -> bytes
         ClientGone: The connection ended first.
     """
     length = header(headers, b"content-length")
-    if length is not None and length.isdigit() and int(length) > limits.body_bytes:
+    if length is not None and length.isdigit() and (len(length) > 19 or int(length) > limits.body_bytes):
         raise _too_large("on the wire", limits.body_bytes)
     body = await _receive_in_time(receive, limits)
     return (
