@@ -69,7 +69,7 @@ _PLANNED_LANES: tuple[tuple[str, str, str, str, tuple[Line, ...]], ...] = (
     (
         "arrivals",
         "Arrivals",
-        "events per second",
+        "events per second; the answers to every attempt count, retries too",
         "no ledger was recorded",
         (
             Line("offered", "offered", "offered", "rate", dash="4 3"),

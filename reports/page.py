@@ -144,21 +144,22 @@ def _questions(doc: VerdictDoc) -> Iterator[Question]:
     for key, title, question, beginnings in _QUESTIONS:
         mine = [check for check in left if check.id.startswith(beginnings)]
         left = [check for check in left if check not in mine]
-        facts, grids = _section(key, doc.sections.get(key, {}))
+        facts, grids = _section(doc.sections.get(key, {}))
         mine.sort(key=lambda check: _SEVERITY[check.verdict])
         verdict = mine[0].verdict if mine else None
         yield Question(key, title, question, verdict, tuple(facts), tuple(grids), tuple(mine))
 
 
-_SHOWN_ELSEWHERE = {"capacity": {"longest"}, "trust": {"not_tested"}, "recovery": {"groups"}, "flush": set()}
+_SHOWN_ELSEWHERE = {"longest", "not_tested", "groups", "faults"}
 
 
-def _section(key: str, section: Mapping[str, Any]) -> tuple[list[Fact], list[Grid]]:
-    facts, grids = facts_of({k: v for k, v in section.items() if k not in _SHOWN_ELSEWHERE[key]})
-    groups = section.get("groups")
-    if key == "recovery" and isinstance(groups, Mapping):
-        rows = [{"set": name, **row} for name, found in groups.items() for row in found]
-        grids += [grid_of("Anomalies by cause", rows)] if rows else []
+def _section(section: Mapping[str, Any]) -> tuple[list[Fact], list[Grid]]:
+    """Return the numbers of a section; the timeline shows its faults, so here are only those with a problem."""
+    facts, grids = facts_of({k: v for k, v in section.items() if k not in _SHOWN_ELSEWHERE})
+    rows = [{"set": name, **row} for name, found in section.get("groups", {}).items() for row in found]
+    troubled = [fault for fault in section.get("faults", ()) if fault.get("problem")]
+    for title, lines in (("Anomalies by cause", rows), ("Faults that prove nothing", troubled)):
+        grids += [grid_of(title, lines)] if lines else []
     return facts, grids
 
 

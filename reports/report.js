@@ -119,6 +119,8 @@
     const reset = () => time.setv(whole);
     by("reset").onclick = reset;
     by("timeline").ondblclick = reset;
+    if (!model.is_idle) await new Promise((done) => model.idle.connect(done));
+    document.documentElement.dataset.charts = dark.matches ? "dark" : "light";
     return () => ({ start: time.start, end: time.end });
   }
 
@@ -137,7 +139,6 @@
     dark.addEventListener("change", async () => {
       seen = await draw(charts, seen());
     });
-    document.documentElement.dataset.charts = "drawn";
   }
 
   start().catch((error) => {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ _WORDS = {
     "capacity_events": "Capacity of a partition buffer",
     "caught_up_s": "Caught up after the last heal",
     "content_checked": "Content recomputed",
+    "freshness_events": "Events seen to become visible",
     "held": "What was held",
     "held_s": "Held for",
     "max_fill": "Fullest buffer",
@@ -35,6 +37,7 @@ _WORDS = {
     "offered_events_per_s": "Offered",
     "refused_at_s": "First refusal after",
     "seconds": "Fault lasted",
+    "snapshots_with_events": "Snapshots that hold events of this run",
     "watched": "Looks at the table during traffic",
     "watch_errors": "Looks that failed",
 }
@@ -72,14 +75,20 @@ class Grid:
     rows: tuple[tuple[str, ...], ...]
 
 
+_MIDDLE_UNIT = re.compile(r"_(ms|s)(?=_)")
+_UNITLESS = ("seed", "exit_code", "pid", "snapshots_with_events")
+
+
 def label_of(name: str) -> str:
-    """Turn a field name into words, without the unit at its end: `last_flush_ms` is `Last flush`."""
+    """Turn a field name into words, without its unit: `last_flush_ms` is `Last flush`."""
     if name in _WORDS:
         return _WORDS[name]
     for suffix in (*(suffix for suffix, _ in _UNITS), "_ratio", "_share"):
         if name.endswith(suffix) and len(name) > len(suffix):
             name = name.removesuffix(suffix)
             break
+    else:
+        name = _MIDDLE_UNIT.sub("", name)
     words = [_ACRONYMS.get(word, word) for word in name.replace("-", "_").split("_") if word]
     text = " ".join(words)
     return text[:1].upper() + text[1:]
@@ -108,17 +117,24 @@ def _pair(name: str, value: object) -> str:
 
 
 def _quantity(name: str, value: float) -> str:
+    if name in _UNITLESS:
+        return str(value)
     if name.endswith(_SHARES):
         return f"{value * 100:.4g} %"
-    if name.endswith(("_unix_ns", "_unix_ms")):
+    unit = _unit_of(name)
+    if unit == "UTC":
         return instant(int(value * (1 if name.endswith("ns") else 1_000_000)))
-    unit = next((unit for suffix, unit in _UNITS if name.endswith(suffix)), "")
-    unit = "s" if name == "seconds" else unit
     if unit == "s" and value >= 120:
         return duration(value)
-    if name in ("seed", "exit_code", "pid"):
-        return str(value)
     return f"{number(value)} {unit}".rstrip()
+
+
+def _unit_of(name: str) -> str:
+    if name == "seconds":
+        return "s"
+    found = next((unit for suffix, unit in _UNITS if name.endswith(suffix)), None)
+    middle = _MIDDLE_UNIT.search(name)
+    return found if found is not None else middle[1] if middle else ""
 
 
 def number(value: float) -> str:
