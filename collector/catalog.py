@@ -27,6 +27,7 @@ class BoundedAdapter(requests.adapters.HTTPAdapter):
         super().__init__()
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        """Send, and read the whole answer within the bounds."""
         kwargs["timeout"] = (self._connect_s, self._read_s)
         deadline = time.monotonic() + self._connect_s + 2 * self._read_s
         response = super().send(request, *args, **{**kwargs, "stream": True})
