@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
+from pyiceberg.catalog import load_catalog
+from pyiceberg.expressions import EqualTo
+from pyiceberg.table import Table
 from rich.console import Console
 
 from chaos.commands.session import Session, session
@@ -60,19 +68,90 @@ def execute(stack: Session, tmp_path: Path, target: str | Path, *overrides: str,
     return json.loads(result.run.verdict.read_text()), result
 
 
+def judge_again(stack: Session, run: Path) -> dict[str, Any]:
+    """Read the table anew and judge, as `icequake observe` and `icequake judge` do."""
+    at = stack.stack.addresses
+    secrets = {
+        "ICEQUAKE_S3_ACCESS_KEY": at.access_key,
+        "ICEQUAKE_S3_SECRET_KEY": at.secret_key,
+        "ICEQUAKE_CATALOG_CREDENTIAL": f"{at.access_key}:{at.secret_key}",
+    }
+    for module, good in (("reports.observe", (0,)), ("reports.judge", (0, 1, 2))):
+        done = subprocess.run(
+            [sys.executable, "-m", module, str(run)], env={**os.environ, **secrets}, capture_output=True, text=True
+        )
+        assert done.returncode in good, done.stderr
+    verdict: dict[str, Any] = json.loads((run / "verdict.json").read_text())
+    return verdict
+
+
+def delete_row(table: Table, rows: pa.Table) -> None:
+    table.delete(EqualTo("id", rows["id"][0].as_py()))
+
+
+def double_row(table: Table, rows: pa.Table) -> None:
+    table.append(rows.slice(0, 1))
+
+
+def alter_row(table: Table, rows: pa.Table) -> None:
+    one = rows.slice(0, 1)
+    table.delete(EqualTo("id", one["id"][0].as_py()))
+    position = one.schema.get_field_index("data")
+    table.append(
+        one.set_column(position, one.schema.field("data"), pa.array(['{"n":"other"}'], one.schema.field("data").type))
+    )
+
+
 def verdicts(verdict: dict[str, Any]) -> dict[str, str]:
     return {check["id"]: check["verdict"] for check in verdict["checks"]}
+
+
+@pytest.fixture(scope="module")
+def finished(stack: Session, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """A finished control run of the reference collector, its stack still up."""
+    verdict, result = execute(stack, tmp_path_factory.mktemp("finished"), "reference", *CONTROL)
+    return verdict, result.run.root
 
 
 CONTROL = ["steps=[{fault: nothing, at_s: 1, for_s: 1}]"]
 
 
-def test_the_reference_collector_passes_the_control_experiment(stack: Session, tmp_path: Path) -> None:
+def test_the_reference_collector_passes_the_control_experiment(finished: tuple[dict[str, Any], Path]) -> None:
     """With nothing broken, everything acknowledged is in the table exactly once."""
-    verdict, result = execute(stack, tmp_path, "reference", *CONTROL)
+    verdict, _ = finished
 
-    assert (verdict["verdict"], result.exit_code) == ("PASS", 0), verdict["first_screen"]
+    assert (verdict["verdict"], verdict["exit_code"]) == ("PASS", 0), verdict["first_screen"]
     assert verdict["totals"]["acked"] > 0
+
+
+@pytest.mark.parametrize(
+    ("tamper", "check"),
+    [(delete_row, "events.lost"), (double_row, "events.duplicated"), (alter_row, "events.altered")],
+)
+def test_one_row_tampered_with_in_a_finished_table_is_found(
+    stack: Session,
+    finished: tuple[dict[str, Any], Path],
+    tmp_path: Path,
+    tamper: Callable[[Table, pa.Table], None],
+    check: str,
+) -> None:
+    """One row deleted, doubled or altered gives FAIL by exactly the check that names it."""
+    root = tmp_path / "run"
+    shutil.copytree(finished[1], root)
+    name = json.loads((root / "stack.json").read_text())["table"]
+    table = load_catalog("direct", **stack.stack.pyiceberg_properties(direct=True)).load_table(name)
+    before = table.current_snapshot()
+    assert before is not None
+    tamper(table, table.scan().to_arrow())
+    try:
+        verdict = judge_again(stack, root)
+    finally:
+        table.refresh()
+        table.manage_snapshots().rollback_to_snapshot(before.snapshot_id).commit()
+
+    failed = {name for name, value in verdicts(verdict).items() if value == "FAIL"}
+    assert verdict["verdict"] == "FAIL"
+    assert failed == {check}
 
 
 @pytest.mark.parametrize(
