@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,7 +121,7 @@ def test_latency_of_several_processes_is_merged_not_averaged(tmp_path: Path) -> 
 
 def test_a_field_that_is_missing_or_no_number_is_left_out() -> None:
     """A look that failed has no count of rows."""
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"t_ns": ZERO + S, "visible": 5},
         {"t_ns": ZERO + 2 * S, "error": "no"},
         {"t_ns": ZERO + 3 * S, "visible": None},
