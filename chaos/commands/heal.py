@@ -7,31 +7,19 @@ from pathlib import Path
 import click
 
 from chaos.commands.session import RUNS
-from chaos.errors import BadState
-from chaos.journal import Healed, JournalError
-from chaos.journal import heal as heal_journal
+from chaos.leftovers import describe, heal_leftovers
 
 
 @click.command()
 @click.option("--runs", type=click.Path(path_type=Path), default=RUNS, show_default=True, help="Where run directories are kept.")  # fmt: skip
 def heal(runs: Path) -> int:
-    """Undo every fault that a run journaled and did not undo. Ends with 255 when one could not be undone."""
-    healed = heal_runs(runs)
+    """Undo every fault that a run journaled and did not undo. Ends with 255 when one could not be undone.
+
+    Runs that are going on are left alone: their warden heals them.
+    """
+    healed = heal_leftovers(runs)
     for one in healed:
-        click.echo(f"{'healed' if one.ok else 'NOT healed'}  {_what(one)}  {one.detail}")
+        click.echo(describe(one))
     if not healed:
         click.echo("nothing to heal: every journaled fault was undone.")
     return 0 if all(one.ok for one in healed) else 255
-
-
-def heal_runs(runs: Path) -> list[Healed]:
-    """Play what the journals below *runs* still have open. Raises BadState for a journal that cannot be read."""
-    try:
-        return [one for journal in sorted(runs.glob("*/journal.jsonl")) for one in heal_journal(journal)]
-    except JournalError as error:
-        raise BadState(str(error)) from error
-
-
-def _what(one: Healed) -> str:
-    entry = one.entry
-    return f"{entry.get('kind')} {entry.get('method', '')} {entry.get('url') or entry.get('pid') or entry.get('path') or ''}"

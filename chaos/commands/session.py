@@ -14,6 +14,7 @@ import click
 
 from chaos.display import Display
 from chaos.errors import BadInput
+from chaos.leftovers import describe, heal_leftovers
 from chaos.stack import STACKS, Stack, attach, start
 from chaos.warden_client import Warden
 
@@ -35,6 +36,8 @@ class Session:
 def session(stack: str, *, runs: Path, seed: int, display: Display) -> Iterator[Session]:
     """Start (or, for the name `up`, attach to) a stack; everything that was started ends with the block."""
     runs.mkdir(parents=True, exist_ok=True)
+    for one in heal_leftovers(runs):
+        display.say(f"left over from an earlier run: {describe(one)}")
     with tempfile.TemporaryDirectory(prefix="icequake-", ignore_cleanup_errors=True) as scratch, Warden() as warden:
         if stack == "up":
             running = attach(runs / STATE, warden)
