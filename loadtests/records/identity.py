@@ -32,7 +32,7 @@ def source_of(run_id: str, producer: int) -> str:
 def parse_source(source: str) -> tuple[str, int] | None:
     """Return (run id, producer) of one of our sources in exactly the form `source_of` gives, or None."""
     run_id, _, producer = source.removeprefix(_PREFIX).partition(":")
-    if not source.startswith(_PREFIX) or not producer.isascii() or not producer.isdigit():
+    if not source.startswith(_PREFIX) or not producer.isascii() or not producer.isdigit() or len(producer) > 20:
         return None
     return (run_id, int(producer)) if source == source_of(run_id, int(producer)) else None
 

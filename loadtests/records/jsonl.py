@@ -107,7 +107,7 @@ def _decode(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         return _DECODER.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -87,6 +87,8 @@ RECORD = np.dtype([(name, form) for name, form, _ in _LAYOUT])
 """One ledger record, 64 bytes: events first .. first+count-1 of `producer`, in attempt number `attempt` (1 is the first).
 Times are monotonic nanoseconds. `request` numbers the attempts of one file and joins the two records of an attempt."""
 
+_HEADER_BYTES_MAX = 65_536
+
 _PACK = struct.Struct("<" + "".join(code for _, _, code in _LAYOUT))
 assert _PACK.size == RECORD.itemsize == 64
 
@@ -110,12 +112,13 @@ class LedgerWriter:
         process: Who writes, such as `locust-0`.
 
     Raises:
-        LedgerWriteError: from every method when the bytes did not reach the kernel.
+        LedgerWriteError: from every method when the bytes did not reach the kernel, and from then on.
     """
 
     def __init__(self, path: Path, *, run_id: str, process: str) -> None:
         self.path = path
         self._requests = 0
+        self._broken: str | None = None
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -183,12 +186,16 @@ class LedgerWriter:
         os.close(self._fd)
 
     def _write(self, data: bytes) -> None:
+        if self._broken is not None:  # a record after a torn one would be read at the wrong offset
+            raise LedgerWriteError(self._broken)
         try:
             written = os.write(self._fd, data)
         except OSError as error:
-            raise LedgerWriteError(f"the ledger {self.path} cannot be written: {error.strerror}.") from error
+            self._broken = f"the ledger {self.path} cannot be written: {error.strerror}."
+            raise LedgerWriteError(self._broken) from error
         if written != len(data):
-            raise LedgerWriteError(f"the ledger {self.path} took {written} of {len(data)} bytes; is the disk full?")
+            self._broken = f"the ledger {self.path} took {written} of {len(data)} bytes; is the disk full?"
+            raise LedgerWriteError(self._broken)
 
 
 def _header_bytes(run_id: str, process: str) -> bytes:
@@ -211,9 +218,9 @@ def read_ledger(path: Path) -> Ledger:
         raw = np.fromfile(path, dtype=np.uint8)
     except FileNotFoundError:
         raise MissingRecord(f"{path} does not exist.") from None
-    header, header_bytes = _read_header(raw[:65_536].tobytes(), path)
+    header, header_bytes = _read_header(raw[:_HEADER_BYTES_MAX].tobytes(), path)
     body = raw[header_bytes:]
-    record = np.dtype([(str(name), str(form)) for name, form in header["record"]])
+    record = _layout_of(header, path)
     whole = len(body) // record.itemsize
     torn = len(body) - whole * record.itemsize
     return Ledger(path, header, body[: whole * record.itemsize].view(record), torn)
@@ -223,7 +230,7 @@ def _read_header(start: bytes, path: Path) -> tuple[dict[str, Any], int]:
     line, newline, _ = start.partition(b"\n")
     try:
         header = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         header = None
     if not newline or not isinstance(header, dict):
         raise CorruptRecord(f"{path} does not start with a ledger header.")
@@ -231,6 +238,25 @@ def _read_header(start: bytes, path: Path) -> tuple[dict[str, Any], int]:
     return header, len(line) + 1
 
 
+def _layout_of(header: dict[str, Any], path: Path) -> np.dtype[np.void]:
+    """Return the record layout that *header* describes; it must have every field of ours, and may have more."""
+    try:
+        layout = np.dtype([(str(name), str(form)) for name, form in header["record"]])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptRecord(f"{path} has a header that does not describe its records ({error}).") from error
+    kinds = {name: field[0] for name, field in (layout.fields or {}).items()}
+    missing = [name for name, form, _ in _LAYOUT if not name.startswith("reserved") and kinds.get(name) != form]
+    if missing or layout.hasobject:
+        raise CorruptRecord(f"{path} has records without a proper {', '.join(missing) or 'layout'}.")
+    return layout
+
+
 def read_ledgers(directory: Path) -> list[Ledger]:
-    """Read every `*.ledger` in *directory*, by name. A file that died before its header was whole counts as empty."""
-    return [read_ledger(path) for path in sorted(directory.glob("*.ledger")) if path.stat().st_size]
+    """Read every `*.ledger` in *directory*, by name. A file that died before its header was whole holds nothing."""
+    return [read_ledger(path) for path in sorted(directory.glob("*.ledger")) if _has_header(path)]
+
+
+def _has_header(path: Path) -> bool:
+    with path.open("rb") as stream:
+        start = stream.read(_HEADER_BYTES_MAX)
+    return b"\n" in start or len(start) == _HEADER_BYTES_MAX

@@ -6,6 +6,7 @@ newer major is refused with a sentence.
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from loadtests.records.errors import CorruptRecord, NewerVersion
 
 MAJOR = 1
 MINOR = 0
+
+_VERSION = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})")
 
 
 def schema_name(kind: str) -> str:
@@ -40,14 +43,14 @@ def check_schema(schema: object, kind: str, path: Path) -> None:
 
     Raises:
         NewerVersion: the major is newer than this code.
-        CorruptRecord: it is not a version of *kind* at all.
+        CorruptRecord: it is not a version of *kind* that was ever written.
     """
     known = schema_name(kind)
     prefix = f"icequake.{kind}/"
     if not isinstance(schema, str) or not schema.startswith(prefix):
         raise CorruptRecord(f"{path} does not start with format {known} (found {schema!r}).")
-    major = schema.removeprefix(prefix).split(".")[0]
-    if not major.isdigit():
+    version = _VERSION.fullmatch(schema.removeprefix(prefix))
+    if version is None or int(version[1]) < MAJOR:
         raise CorruptRecord(f"{path} has the malformed format name {schema!r}; expected {known}.")
-    if int(major) > MAJOR:
+    if int(version[1]) > MAJOR:
         raise NewerVersion(path, schema, known=known)

@@ -90,7 +90,10 @@ def _read_part(path: Path, names: Collection[str] | None) -> pa.Table:
         raise CorruptRecord(f"{path} is not a readable Parquet file ({error}).") from error
     metadata = table.schema.metadata or {}
     check_schema(metadata.get(b"schema", b"").decode(errors="replace"), KIND, path)
-    table = table.select(COLUMNS.names).cast(COLUMNS)
+    try:
+        table = table.select(COLUMNS.names).cast(COLUMNS)
+    except (pa.ArrowException, KeyError) as error:
+        raise CorruptRecord(f"{path} does not have the columns {', '.join(COLUMNS.names)} ({error}).") from error
     if names is None:
         return table
     return table.filter(pc.is_in(table["name"].cast(pa.string()), value_set=pa.array(sorted(names), pa.string())))
