@@ -29,10 +29,12 @@ import msgspec
 import yaml
 from msgspec import Struct, field
 
-from loadtests.records.documents import read_document, write_document
+from loadtests.records.documents import known_fields, read_document, write_document
 from loadtests.records.errors import CorruptRecord, MissingRecord, RecordError
-from loadtests.records.schema import schema_name
-from loadtests.records.target import Target, redacted
+from loadtests.records.redaction import redacted
+from loadtests.records.schema import check_schema, schema_name
+from loadtests.records.target import KIND as TARGET
+from loadtests.records.target import Target
 
 KIND = "run"
 LAST = "last"
@@ -169,11 +171,9 @@ class RunDir:
     @classmethod
     def find(cls, runs: Path, name: str) -> RunDir:
         """Open a run by path, by `last`, by directory name or by run id below *runs*."""
-        direct = Path(name)
-        if (direct / "run.json").is_file():
-            return cls.open(direct)
-        if (runs / name / "run.json").is_file():
-            return cls.open((runs / name).resolve())
+        for directory in (Path(name), runs / name):
+            if _is_run(directory):
+                return cls.open(directory.resolve())
         matches = sorted(runs.glob(f"*-{name}")) if re.fullmatch(r"[a-z0-9]+", name) else []
         if len(matches) != 1:
             raise MissingRecord(f"there is no run {name!r} in {runs}; `icequake list runs` shows what there is.")
@@ -184,11 +184,20 @@ class RunDir:
         write_document(self.root / "run.json", self.info)
 
     def load_target(self) -> Target:
-        """Return the (redacted) target of this run. Raises CorruptRecord."""
+        """Return the (redacted) target of this run. Raises CorruptRecord and NewerVersion."""
         try:
-            return msgspec.convert(yaml.safe_load(self.target.read_text(encoding="utf-8")), Target)
-        except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
+            plain = yaml.safe_load(self.target.read_text(encoding="utf-8"))
+            check_schema(plain.get("schema") if isinstance(plain, dict) else None, TARGET, self.target)
+            return msgspec.convert(known_fields(plain, Target), Target)
+        except (OSError, ValueError, yaml.YAMLError, msgspec.ValidationError) as error:
             raise CorruptRecord(f"{self.target} cannot be read as a target: {error}.") from error
+
+
+def _is_run(directory: Path) -> bool:
+    try:
+        return (directory / "run.json").is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _slug(name: str) -> str:

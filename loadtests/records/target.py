@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
-import msgspec
 from msgspec import Meta, Struct, field
 
 from loadtests.records.documents import load_yaml
@@ -134,8 +132,8 @@ class Target(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def load_target(path: Path) -> Target:
-    """Read a target file. Raises MissingRecord or InvalidDocument (file, line, sentence)."""
-    target = load_yaml(path, Target)
+    """Read a target file. Raises MissingRecord, NewerVersion or InvalidDocument (file, line, sentence)."""
+    target = load_yaml(path, Target, schema=KIND)
     if target.process is None and (target.table.identifier is None or not target.table.catalog):
         raise InvalidDocument(
             path,
@@ -143,31 +141,3 @@ def load_target(path: Path) -> Target:
             "table: without `process` the table's `catalog` properties and `identifier` must be given.",
         )
     return target
-
-
-_SECRET_WORDS = ("token", "secret", "password", "credential", "authorization", "key", "cookie")
-
-
-def redacted(target: Target) -> Target:
-    """Return a copy in which header values, environment values and catalog properties that look secret are `***`."""
-    ingest = msgspec.structs.replace(target.ingest, headers=_hide(target.ingest.headers))
-    table = msgspec.structs.replace(target.table, catalog=_hide(target.table.catalog))
-    process = target.process and msgspec.structs.replace(target.process, env=_hide(target.process.env))
-    return msgspec.structs.replace(target, ingest=ingest, table=table, process=process)
-
-
-def _hide(values: dict[str, str]) -> dict[str, str]:
-    return {
-        name: "***" if any(word in name.lower() for word in _SECRET_WORDS) else _hide_userinfo(value)
-        for name, value in values.items()
-    }
-
-
-def _hide_userinfo(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-    except ValueError:
-        return value
-    if not parts.password:
-        return value
-    return parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]).geturl()
