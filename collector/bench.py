@@ -18,7 +18,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -83,6 +83,8 @@ def run(seconds: float = 5.0, *, connections: int = 16, batch: int = 100, data_d
         batch: Events of ``EVENT_BYTES`` bytes in a request.
         data_dir: A directory on the disk to measure; a temporary one by default.
     """
+    if not Path("/proc/self/stat").exists():
+        raise RuntimeError("the benchmark reads the server's CPU time from /proc, which this system does not have")
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     with (
         tempfile.TemporaryDirectory(dir=data_dir) as directory,
@@ -269,15 +271,15 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--batch", type=int, default=100, help="events in a request")
     parser.add_argument("--data-dir", type=Path, help="an existing directory on the disk to measure")
+    parser.add_argument("--json", action="store_true", help="print the raw numbers as JSON")
     arguments = parser.parse_args()
-    print(
-        run(
-            arguments.seconds,
-            connections=arguments.connections,
-            batch=arguments.batch,
-            data_dir=arguments.data_dir,
-        )
+    result = run(
+        arguments.seconds,
+        connections=arguments.connections,
+        batch=arguments.batch,
+        data_dir=arguments.data_dir,
     )
+    print(json.dumps(asdict(result)) if arguments.json else result)
 
 
 if __name__ == "__main__":

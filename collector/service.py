@@ -42,7 +42,7 @@ class Flushes(Protocol):
 
 @dataclass
 class Service:
-    """Shared state of the two listeners; touched by the event loop's thread only.
+    """Shared state of the two listeners, on the event loop's thread; only ``table`` is set by the flusher's thread.
 
     Attributes:
         config: The whole configuration.
