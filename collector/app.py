@@ -13,8 +13,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from collector import attributes as rules
-from collector.cloudevents import Event, Parser, content_type_of, partition_of
+from collector.cloudevents import Event, Parser, partition_of
 from collector.errors import BufferFull, BufferUnavailable, InvalidEvent, NotAccepted
+from collector.headers import content_type_of
 from collector.service import Service
 from collector.telemetry import CONTENT_TYPE
 from collector.web import (

@@ -7,27 +7,22 @@ good; whatever it is not sure of goes through the exact path, which alone decide
 from __future__ import annotations
 
 import binascii
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from collector import attributes as rules
 from collector.config import Limits
 from collector.errors import InvalidEvent
+from collector.headers import Headers, ce_attributes, content_type_of
 from collector.strictjson import JsonFault, StrictJson, array_items
 
 DATA_ABSENT, DATA_JSON, DATA_TEXT, DATA_BINARY = range(4)
 
 HOUR_US = 3_600_000_000
 
-Headers = Sequence[tuple[bytes, bytes]]
 _NO_DATA = msgspec.Raw(b"")
-_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_ESCAPED = re.compile(r"\\(.)")
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _INT32 = range(-(2**31), 2**31)
 
 _decode_value = msgspec.json.Decoder().decode
@@ -134,7 +129,8 @@ class Parser:
 
     def binary(self, headers: Headers, body: bytes) -> list[Event]:
         """Parse one event whose attributes are ``ce-`` headers; header names are lower case."""
-        values, content_type = _ce_headers(headers)
+        values: dict[str, Any] = dict(ce_attributes(headers))
+        content_type = content_type_of(headers)
         size = len(body) + sum(len(name) + len(value) for name, value in headers if name.startswith(b"ce-"))
         self._check_size(size, None)
         if content_type is not None:
@@ -276,7 +272,9 @@ class Parser:
             try:
                 time_us = rules.time_us(time)
             except ValueError:
-                raise InvalidEvent("attribute 'time' is not an RFC 3339 timestamp of the years 1 to 9999", index=index) from None
+                raise InvalidEvent(
+                    "attribute 'time' is not an RFC 3339 timestamp of the years 1 to 9999", index=index
+                ) from None
         extensions = {name: value for name, value in values.items() if name not in _KNOWN}
         for name, value in extensions.items():
             _refuse(rules.name_fault(name) or _extension_fault(value), f"attribute {name[:64]!r}", index)
@@ -370,57 +368,3 @@ def _is_utf8(body: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def content_type_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Return the Content-Type header, None without one; two of them are refused."""
-    found = [value for name, value in headers if name == b"content-type"]
-    if len(found) > 1:
-        raise InvalidEvent("the request has more than one Content-Type header")
-    if not found or not found[0].strip():
-        return None
-    try:
-        return found[0].decode("ascii").strip()
-    except UnicodeDecodeError:
-        raise InvalidEvent("the Content-Type is not ASCII") from None
-
-
-def _ce_headers(headers: Headers) -> tuple[dict[str, Any], str | None]:
-    values: dict[str, Any] = {}
-    for raw_name, raw_value in headers:
-        if not raw_name.startswith(b"ce-"):
-            continue
-        name = raw_name[3:].decode("latin-1")
-        if name == "datacontenttype":
-            raise InvalidEvent("header ce-datacontenttype must not be present: Content-Type says it")
-        if name not in _KNOWN:
-            _refuse(rules.name_fault(name), f"header 'ce-{name[:64]}'", None)
-        if name in values:
-            raise InvalidEvent(f"header 'ce-{name}' is repeated")
-        values[name] = _header_value(name, raw_value)
-    if not values:
-        raise InvalidEvent(
-            "the request is no CloudEvent: it has no ce- headers, and its Content-Type is neither "
-            "application/cloudevents+json nor application/cloudevents-batch+json"
-        )
-    return values, content_type_of(headers)
-
-
-def _header_value(name: str, raw: bytes) -> str:
-    """Undo quoting, then one round of percent-encoding (HTTP protocol binding, 3.1.3.2)."""
-    try:
-        text = raw.decode("ascii").strip(" \t")
-    except UnicodeDecodeError:
-        raise InvalidEvent(f"header 'ce-{name}' has raw non-ASCII bytes; percent-encode them") from None
-    if text.startswith('"'):
-        if not _QUOTED.fullmatch(text):
-            raise InvalidEvent(f"header 'ce-{name}' has an unfinished quoted string")
-        text = _ESCAPED.sub(r"\1", text[1:-1])
-    if "%" not in text:
-        return text
-    if _PERCENT.search(text):
-        raise InvalidEvent(f"header 'ce-{name}' has a percent sign without two hexadecimal digits")
-    try:
-        return unquote_to_bytes(text).decode()
-    except UnicodeDecodeError:
-        raise InvalidEvent(f"header 'ce-{name}' is percent-encoded but not UTF-8") from None
