@@ -69,7 +69,7 @@ _PLANNED_LANES: tuple[tuple[str, str, str, str, tuple[Line, ...]], ...] = (
     (
         "arrivals",
         "Arrivals",
-        "events per second; the answers to every attempt count, retries too",
+        "events per second; answers to retries count too",
         "no ledger was recorded",
         (
             Line("offered", "offered", "offered", "rate", dash="4 3"),

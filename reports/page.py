@@ -15,7 +15,7 @@ from reports.frame import letter
 from reports.screen import ScreenLine, screen_line
 from reports.story import Fault, Moment, Story
 from reports.verdict import Check, Verdict, VerdictDoc
-from reports.wording import Fact, Grid, duration, elapsed, facts_of, grid_of, instant, number, value_of
+from reports.wording import Fact, Grid, duration, elapsed, facts_of, grid_of, instant, label_of, number, value_of
 
 _SEVERITY = {Verdict.FAIL: 0, Verdict.INCONCLUSIVE: 1, Verdict.PASS: 2}
 
@@ -246,14 +246,19 @@ def _identity(info: RunInfo, doc: VerdictDoc) -> Iterator[Fact]:
     yield Fact("Exit code", str(doc.exit_code))
     yield Fact("Command", shlex.join(info.argv) if info.argv else "not recorded", code=bool(info.argv))
     yield Fact("Reproduce", reproduce_line(info), code=True)
-    for name, version in sorted(info.versions.items()):
-        yield Fact(f"Version of {name}", version)
+    if info.versions:
+        yield Fact("Versions", ", ".join(f"{name} {version}" for name, version in sorted(info.versions.items())))
     for name, value in info.environment.items():
-        yield Fact(name.replace("_", " ").capitalize(), value_of(name, value))
+        yield Fact(label_of(name), value_of(name, value))
 
 
 def reproduce_line(info: RunInfo) -> str:
-    """Return a command that repeats the run: as it was started, with the seed it had."""
-    words = [word for word in info.argv if word] or ["icequake", "run", info.scenario, "--target", info.target]
+    """Return a command that repeats this run: as it was started, with the seed it had.
+
+    A command that starts several runs, or none that is known, is replaced by the one for this run alone.
+    """
+    words = ["icequake", *info.argv[1:]]
+    if words[1:2] != ["run"]:
+        words = ["icequake", "run", info.scenario, "--target", info.target]
     given = any(word == "--seed" or word.startswith("--seed=") for word in words)
     return shlex.join(words if given else [*words, "--seed", str(info.seed)])

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from loadtests.records.ledger import Status
+
 UNKNOWN = "not measured"
 
 _UNITS = (
@@ -54,7 +56,7 @@ _ABSENT = {
     "refused_at_s": "no refusal",
 }
 """What a missing value means, where it is not that nobody measured."""
-_ACRONYMS = {"p50": "p50", "p99": "p99", "id": "id", "r2": "R2", "s3": "S3", "cpu": "CPU", "url": "URL"}
+_ACRONYMS = {"p50": "p50", "p99": "p99", "id": "id", "r2": "R2", "s3": "S3", "cpu": "CPU", "cpus": "CPUs", "url": "URL"}
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,16 @@ def value_of(name: str, value: object) -> str:
 
 
 def _pair(name: str, value: object) -> str:
-    if not any(c.isalpha() for c in name):
-        return f"{name}: {value_of(name, value)}"
+    if name.lstrip("-").isdigit():
+        return f"{_status(int(name))}: {value_of(name, value)}"
     label = label_of(name)
     return f"{label[:1].lower()}{label[1:]} {value_of(name, value)}"
+
+
+def _status(code: int) -> str:
+    """Write an HTTP status, or the word for what stands in its place in the ledger."""
+    known = {status.value: status.name.lower().replace("_", " ") for status in Status}
+    return known.get(code, str(code))
 
 
 def _quantity(name: str, value: float) -> str:

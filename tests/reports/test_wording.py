@@ -21,7 +21,7 @@ from reports.wording import Fact, duration, elapsed, facts_of, grid_of, label_of
         ("offered_events_per_s", 400.6, "401 events/s"),
         ("first_refusal_unix_ns", 1_795_000_000_000_000_000, "2026-11-18 11:06:40 UTC"),
         ("content_checked", True, "yes"),
-        ("statuses", {"202": 7, "-2": 3}, "202: 7, -2: 3"),
+        ("statuses", {"202": 7, "-2": 3}, "202: 7, reset: 3"),
         ("params", {"latency_ms": 800}, "latency 800 ms"),
         ("names", ["a", "b"], "a, b"),
         ("names", [], "none"),
