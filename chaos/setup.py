@@ -55,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SetupError, OSError) as error:
         print(f"set-up failed: {error}", file=sys.stderr)
         return 255
+    except KeyboardInterrupt:
+        print("set-up was interrupted: run it again, it goes on where it can", file=sys.stderr)
+        return 255
     return 0
 
 

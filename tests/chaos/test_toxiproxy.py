@@ -2,6 +2,7 @@ import http.client
 import json
 import signal
 import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -90,8 +91,10 @@ def test_a_call_ends_at_its_deadline() -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         api = Api(f"http://127.0.0.1:{silent.getsockname()[1]}", deadline_s=0.05)
+        started = time.monotonic()
         with pytest.raises(ControlHung, match=r"did not answer within 0\.05 s"):
             api.names("r2")
+        assert time.monotonic() - started < 2
         assert not api.answers()
 
 
@@ -177,6 +180,14 @@ class TestWithARealServer:
         ]
         open_names = [entry["url"] for entry in open_entries(bench.journal).values() if entry["kind"] == "http"]
         assert [url.rpartition("/")[2] for url in open_names] == ["stays", "ingest"]
+
+    def test_removal_is_verified(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        """When the server says that a toxic is removed and still has it, its proxy is made anew."""
+        bench.toxics.add("r2", "latency", {"latency": 1}, name="slow")
+        monkeypatch.setattr(bench.api, "remove", lambda *_: None)
+        bench.toxics.remove("r2", "slow")
+        assert bench.api.names("r2") == set()
+        assert bench.notes == ["toxiproxy said that toxic slow is removed and still has it; making proxy r2 anew"]
 
     def test_injection_survives_a_hung_server(self, bench: Bench) -> None:
         """A toxic that could not be added to a hung server is on its successor."""

@@ -30,6 +30,7 @@ ORPHAN = """
 import os, signal
 if os.fork() == 0:
     os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print(os.getpid(), flush=True)
 signal.pause()
 """
@@ -105,7 +106,7 @@ def test_lease_run_out_heals_and_ends(raw: RawWarden, tmp_path: Path) -> None:
 
 
 def test_orphaned_grandchildren_are_ended(raw: RawWarden, tmp_path: Path) -> None:
-    """A grandchild in a session of its own, whose parent is gone, is found and ended."""
+    """A grandchild in a session of its own, whose parent is gone, is found and ended, deaf as it is."""
     child = raw.spawn(ORPHAN, tmp_path / "log")
     grandchild = int(first_line(tmp_path / "log"))
     raw.ask("signal", pid=child, signal=signal.SIGKILL, group=False)
