@@ -22,7 +22,7 @@ from loadtests.records.timeline import read_timeline
 from reports.obligations import History, fold
 from reports.observed import Observed, ObservedFile, read_index, read_keys
 from reports.reconcile import FileKeys
-from reports.sightings import Watch, watch_of
+from reports.sightings import FirstSeen, Watch, watch_of
 from reports.stages import Stage
 from reports.windows import FaultWindow, Step, fault_windows, steps_of
 
@@ -139,8 +139,20 @@ def _is_commit(line: dict[str, Any]) -> bool:
     return line.get("object") == "commit" and line.get("verb") == "POST" and not line.get("begin")
 
 
+def _usable_sightings(observed: Observed, watch: Watch) -> dict[str, FirstSeen]:
+    """Sightings by path, without those of files that may repeat what had been visible before.
+
+    Once a file that the auditor saw has vanished (compaction and expiry remove files), nobody can say which events it had, so a
+    file seen after it may hold events that were visible all the time.
+    """
+    present = {file.path for file in observed.files}
+    vanished = [seen.seen_ns for path, seen in watch.files.items() if path not in present]
+    return {p: s for p, s in watch.files.items() if not vanished or s.seen_ns <= min(vanished)}
+
+
 def _files(run: RunDir, observed: Observed, watch: Watch) -> list[FileKeys]:
     files = []
+    sightings = _usable_sightings(observed, watch)
     for number, file in enumerate(observed.files):
         if file.keys is None:
             continue
@@ -153,7 +165,7 @@ def _files(run: RunDir, observed: Observed, watch: Watch) -> list[FileKeys]:
                 references=file.references if stage == Stage.SCAN else 0,
                 found=keys.found,
                 altered=keys.altered if stage == Stage.SCAN else {},
-                seen=watch.files.get(file.path),
+                seen=sightings.get(file.path),
             )
         )
     return sorted(files, key=lambda f: (-f.stage, f.number))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -78,7 +79,8 @@ def count_events(request: Request) -> SecondEngine:
         relations.append(("read_parquet", f"read_parquet({listed}, union_by_name=true)"))
     for how, relation in relations:
         try:
-            with duckdb.connect() as connection:
+            with tempfile.TemporaryDirectory(prefix="icequake-") as spill, duckdb.connect() as connection:
+                connection.execute(f"set temp_directory={_literal(spill)}")
                 _prepare(connection, request)
                 total, distinct = _count(connection, relation, request)
             return SecondEngine(engine=ENGINE, how=how, rows=total, distinct=distinct)

@@ -9,8 +9,19 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.manifest import (
+    DataFile,
+    DataFileContent,
+    FileFormat,
+    ManifestContent,
+    ManifestEntry,
+    ManifestWriterV2,
+    write_manifest_list,
+)
 from pyiceberg.table import Table
+from pyiceberg.typedef import Record
 
 from loadtests.records.content import TYPE_NAMES, Content
 from loadtests.records.identity import Identity, source_of
@@ -91,3 +102,43 @@ class LocalTable:
             writer.done(request, **common, done_ns=3, status=202, outcome=Outcome.ACKED)
             writer.close()
         return run
+
+
+class _DeleteManifestWriter(ManifestWriterV2):
+    def content(self) -> ManifestContent:
+        return ManifestContent.DELETES
+
+
+def hide_rows(table: Table, positions: Sequence[int]) -> None:
+    """Hide rows of the table's only data file behind a position delete file, which pyiceberg itself does not write.
+
+    The manifest list of the current snapshot is replaced in place by one that lists a delete manifest too.
+    """
+    snapshot = table.current_snapshot()
+    assert snapshot is not None
+    location = table.location()
+    [data_file] = [task.file for task in table.scan().plan_files()]
+    path = f"{location}/data/deletes.parquet"
+    fields = [
+        pa.field("file_path", pa.string(), nullable=False, metadata={"PARQUET:field_id": "2147483546"}),
+        pa.field("pos", pa.int64(), nullable=False, metadata={"PARQUET:field_id": "2147483545"}),
+    ]
+    rows = pa.table([[data_file.file_path] * len(positions), list(positions)], schema=pa.schema(fields))
+    pq.write_table(rows, path.removeprefix("file://"))
+    delete_file = DataFile.from_args(
+        content=DataFileContent.POSITION_DELETES,
+        file_path=path,
+        file_format=FileFormat.PARQUET,
+        partition=Record(),
+        record_count=len(positions),
+        file_size_in_bytes=Path(path.removeprefix("file://")).stat().st_size,
+    )
+    manifest = table.io.new_output(f"{location}/metadata/deletes-m0.avro")
+    with _DeleteManifestWriter(table.spec(), table.schema(), manifest, snapshot.snapshot_id, "deflate") as writer:
+        writer.add(ManifestEntry.from_args(status=1, snapshot_id=snapshot.snapshot_id, data_file=delete_file))
+    listed = [*snapshot.manifests(table.io), writer.to_manifest_file()]
+    Path(snapshot.manifest_list.removeprefix("file://")).unlink()
+    output = table.io.new_output(snapshot.manifest_list)
+    number = snapshot.sequence_number
+    with write_manifest_list(2, output, snapshot.snapshot_id, None, number, "deflate") as lists:
+        lists.add_manifests(listed)

@@ -81,6 +81,18 @@ def test_every_byte_of_the_content_counts(position: int) -> None:
     assert seen.altered_examples[0]["sent"] == rows["data"][4].as_py()
 
 
+def test_one_odd_length_does_not_hide_another_flaw() -> None:
+    """A batch with rows of several lengths is compared byte by byte all the same."""
+    rows = events(range(10))
+    texts = rows["data"].to_pylist()
+    texts[2] = '{"n":"forged"}'
+    texts[7] = texts[7].replace('"n":"0', '"n":"1')
+
+    seen = fold(rows.set_column(3, "data", pa.array(texts)).to_batches(), SUBJECT)
+
+    assert seen.altered[0].keys.sequences().tolist() == [2, 7]
+
+
 def test_missing_content_is_altered_content() -> None:
     """A null is not what was sent."""
     rows = events(range(3))

@@ -436,6 +436,17 @@ def test_the_clock_stands_during_a_fault(tmp_path: Path, seen_at: float, verdict
     assert run.judge().check("events.late").verdict is verdict
 
 
+def test_a_rewritten_file_makes_nothing_late(tmp_path: Path) -> None:
+    """A file that was seen in time and has vanished may have held what a later file holds."""
+    run = HandMadeRun(tmp_path, freshness_s=5)
+    run.acked(A, at=20)
+    run.looked(22, "s3://bucket/data/compacted-away.parquet")
+    run.looked(40)
+    run.table(A, at=41)
+
+    assert run.judge().check("events.late").verdict is PASS
+
+
 def test_without_an_auditor_lateness_is_not_judged(run: HandMadeRun) -> None:
     """No look, no claim."""
     run.acked(A)

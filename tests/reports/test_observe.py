@@ -15,7 +15,7 @@ from reports.judge import judge
 from reports.observe import observe
 from reports.observed import read_index, read_keys
 from reports.verdict import Verdict, VerdictDoc
-from tests.reports.tables import LocalTable, events
+from tests.reports.tables import LocalTable, events, hide_rows
 
 
 @pytest.fixture
@@ -150,6 +150,18 @@ def test_a_stray_manifest_is_read(lake: LocalTable) -> None:
     verdict = verdict_on(lake.run(sent=15))
 
     assert verdict.check("events.lost").counts == {"lost": 5, "stage_manifest": 5}
+
+
+def test_a_row_that_a_delete_file_hides_is_located_there(lake: LocalTable) -> None:
+    """Merge-on-read: the row is in a file of the current snapshot, but no scan returns it."""
+    lake.table.append(events(range(10)))
+    hide_rows(lake.load(), [3, 4])
+
+    verdict = verdict_on(lake.run(sent=10))
+
+    assert failed(verdict) == {"events.lost"}
+    assert verdict.check("events.lost").counts == {"lost": 2, "stage_snapshot": 2}
+    assert "duckdb" in verdict.check("run.read").claim
 
 
 @pytest.mark.parametrize("damage", ["delete", "empty", "garbage"])
