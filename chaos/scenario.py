@@ -28,7 +28,7 @@ from chaos.errors import BadScenario
 from chaos.faults import CATALOGUE, FaultSpec, catalogue
 from chaos.trigger import Trigger, parse_trigger
 from loadtests.records.documents import parse_yaml
-from loadtests.records.errors import InvalidDocument
+from loadtests.records.errors import InvalidDocument, RecordError
 from loadtests.records.schema import schema_name
 
 KIND = "scenario"
@@ -133,27 +133,42 @@ def load_plan(path: Path, overrides: list[str] | None = None) -> Plan:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        scenario = parse_yaml(text, Scenario, path=path)
-        if overrides:
-            text = _override(text, overrides, path)
-            scenario = parse_yaml(text, Scenario, path=f"{path} with --set")
-        steps = tuple(_step(path, text, scenario, index) for index in range(len(scenario.steps)))
-    except InvalidDocument as error:
-        raise BadScenario(str(error)) from error
+        plan = _plan(path, text)
+        if not overrides:
+            return plan
+        return _overridden(path, text, overrides)
     except (OSError, UnicodeDecodeError) as error:
         raise BadScenario(f"{path} cannot be read ({error}).") from error
-    return Plan(scenario, text, steps)
+    except RecordError as error:
+        raise BadScenario(str(error)) from error
 
 
-def _override(text: str, overrides: list[str], path: Path) -> str:
+def _plan(path: Path, text: str) -> Plan:
+    scenario = parse_yaml(text, Scenario, path=path, schema=KIND)
+    return Plan(scenario, text, tuple(_step(path, text, scenario, index) for index in range(len(scenario.steps))))
+
+
+def _overridden(path: Path, text: str, overrides: list[str]) -> Plan:
     document = yaml.safe_load(text)
     for pair in overrides:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise BadScenario(f"--set {pair!r}: write key=value, such as traffic.events_per_s=200.")
-        _assign(document, key.split("."), yaml.safe_load(value), pair)
+        _set(document, pair)
     dumped: str = yaml.safe_dump(document, sort_keys=False)
-    return f"# {path.name} with --set {' '.join(overrides)}\n{dumped}"
+    given = " ".join(overrides)
+    try:
+        return _plan(path, f"# {path.name} with --set {given}\n{dumped}")
+    except InvalidDocument as error:  # its line is one of a text that nobody wrote
+        raise BadScenario(f"{path} with --set {given}: {error.sentence}") from error
+
+
+def _set(document: Any, pair: str) -> None:
+    key, equals, value = pair.partition("=")
+    if not equals:
+        raise BadScenario(f"--set {pair!r}: write key=value, such as traffic.events_per_s=200.")
+    try:
+        plain = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise BadScenario(f"--set {pair!r}: the value is not YAML.") from error
+    _assign(document, key.split("."), plain, pair)
 
 
 def _assign(node: Any, keys: list[str], value: Any, pair: str) -> None:

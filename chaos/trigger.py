@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from chaos.gateway.objects import KINDS
+
 
 @dataclass(frozen=True)
 class Trigger:
@@ -15,7 +17,7 @@ class Trigger:
     verb: str | None
 
 
-_TRIGGER = re.compile(r"^(\d+)(?:st|nd|rd|th)\s+([a-z-]+)(?:\s+([A-Z]+))?$")
+_TRIGGER = re.compile(r"^(\d+)(?:st|nd|rd|th)\s+([a-z-]+)(?:\s+(GET|HEAD|PUT|POST|DELETE))?$")
 
 
 def parse_trigger(text: str) -> Trigger:
@@ -23,4 +25,6 @@ def parse_trigger(text: str) -> Trigger:
     match = _TRIGGER.match(text.strip())
     if not match or int(match[1]) < 1:
         raise ValueError(f'after: {text!r} is not of the form "2nd commit POST".')
+    if match[2] not in KINDS:
+        raise ValueError(f"after: the gateway knows no object {match[2]!r}; it knows {', '.join(sorted(KINDS))}.")
     return Trigger(int(match[1]), match[2], match[3])

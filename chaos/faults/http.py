@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
 from chaos.errors import ControlHung
 from chaos.faults.env import Effect, Env
+from chaos.gateway.errors import BadRule
+from chaos.gateway.rules import decode_rule
+
+UPSTREAMS = frozenset(("r2", "catalog"))
+"""What the gateway of every stack stands in front of."""
 
 
 class GatewayRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -22,6 +28,17 @@ class GatewayRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     match: dict[str, Any]
     action: dict[str, Any]
     times: Annotated[int, Meta(ge=1)] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what the gateway would refuse, before anything runs. Raises ValueError."""
+        try:
+            decode_rule(json.dumps(self.as_rule()).encode(), upstreams=UPSTREAMS)
+        except BadRule as error:
+            raise ValueError(str(error)) from error
+
+    def as_rule(self) -> dict[str, Any]:
+        """Return the rule as the gateway takes it."""
+        return {"match": self.match, "action": self.action}
 
     def problem(self, *, starts_target: bool) -> str | None:
         """A target that runs elsewhere does not write through our gateway."""
@@ -43,7 +60,7 @@ class RuleInjection:
         self._rule, self._env, self._name = rule, env, name
         self._applied, self._passed = 0, 0
         self._undo = env.warden.undo(env.stack.gateway.undo_entry(name), secrets=env.stack.gateway.headers)
-        env.stack.gateway.put_rule(name, {"match": rule.match, "action": rule.action})
+        env.stack.gateway.put_rule(name, rule.as_rule())
 
     def finished(self) -> bool:
         """Tell whether it was applied as often as it was meant to be."""
