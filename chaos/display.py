@@ -30,12 +30,16 @@ class Progress:
     fill_ratio: float | None = None
     flushes: int | None = None
     faults: list[str] = field(default_factory=list)
-    started: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float] = time.monotonic
+    started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
 
     @property
     def elapsed_s(self) -> float:
         """Seconds since the run began."""
-        return time.monotonic() - self.started
+        return self.clock() - self.started
 
     def line(self) -> str:
         """Everything in one line."""
@@ -54,11 +58,12 @@ class Display:
     Args:
         console: Where to; a terminal gets a panel that updates in place, anything else a line every five seconds.
         quiet: Show nothing (for `--json`).
+        clock: Monotonic seconds.
     """
 
-    def __init__(self, console: Console, *, quiet: bool = False) -> None:
-        self._console, self._quiet = console, quiet
-        self.progress = Progress()
+    def __init__(self, console: Console, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._quiet, self._clock = console, quiet, clock
+        self.progress = Progress(clock=clock)
         self._live = Live(console=console, get_renderable=self._panel, refresh_per_second=4, transient=True)
         self._tty = console.is_terminal and not quiet
         self._last_line = 0.0
@@ -87,7 +92,7 @@ class Display:
         """Show the numbers as they are now."""
         if self._tty or self._quiet:
             return
-        now = time.monotonic()
+        now = self._clock()
         if now - self._last_line >= PLAIN_EVERY_S:
             self._last_line = now
             self.say(self.progress.line())

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.errors import ChaosError
+from chaos.errors import ChaosError, HealFailed
 from chaos.faults.env import Env, Injection
 from chaos.scenario import Step
 from loadtests.records.timeline import Timeline
@@ -29,10 +29,21 @@ class Nemesis:
 
     Args:
         env_of: Gives a step its environment (each has its own random numbers).
+        clock: Monotonic nanoseconds.
+        wait: Waits for an event, at most so many seconds; tells whether it was set.
     """
 
-    def __init__(self, steps: Sequence[Step], env_of: Callable[[Step], Env], timeline: Timeline) -> None:
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        env_of: Callable[[Step], Env],
+        timeline: Timeline,
+        *,
+        clock: Callable[[], int] = time.monotonic_ns,
+        wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
+    ) -> None:
         self._env_of, self._timeline = env_of, timeline
+        self._clock, self._wait_for = clock, wait
         self.states = [StepState(step) for step in steps]
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -53,12 +64,20 @@ class Nemesis:
         return [state.step.spec.name for state in self.states if state.state == "injected"]
 
     def stop(self, timeout_s: float = 60.0) -> None:
-        """Heal what is on, start nothing more, and wait until that is done. Raises the first failure of a step."""
+        """Heal what is on, start nothing more, and wait until that is done.
+
+        Raises:
+            ChaosError: the first failure of a step; HealFailed when a step has not ended within *timeout_s*.
+        """
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout_s)
         if self.failure is not None:
             raise self.failure
+        if any(thread.is_alive() for thread in self._threads):
+            raise HealFailed(
+                f"{', '.join(self.active) or 'a step'} did not end within {timeout_s:g} s of being told to."
+            )
 
     def _run(self, state: StepState, origin_ns: int) -> None:
         try:
@@ -77,18 +96,20 @@ class Nemesis:
     def _wait(self, step: Step, env: Env, origin_ns: int) -> bool:
         if step.trigger is not None:
             return env.seen.wait_for(step.trigger, origin_ns, self._stop)
-        wait_s = origin_ns / 1e9 + (step.at_s or 0) - time.monotonic()
-        return not self._stop.wait(max(0.0, wait_s))
+        wait_s = (step.at_s or 0) - (self._clock() - origin_ns) / 1e9
+        return not self._wait_for(self._stop, max(0.0, wait_s))
 
     def _inject_and_heal(self, state: StepState, env: Env) -> None:
         step = state.step
         injection = step.spec.build().inject(env, f"step{step.index}-{step.spec.name}")
         self._note(state, "injected", params=step.spec.params)
-        deadline = time.monotonic() + step.for_s
-        while time.monotonic() < deadline and not injection.finished():
-            if self._stop.wait(POLL_S):
-                break
-        injection.heal()
+        deadline_ns = self._clock() + round(step.for_s * 1e9)
+        try:
+            while self._clock() < deadline_ns and not injection.finished():
+                if self._wait_for(self._stop, POLL_S):
+                    break
+        finally:  # a fault that cannot be asked any more must still be removed
+            injection.heal()
         self._close(state, injection)
 
     def _close(self, state: StepState, injection: Injection) -> None:
