@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -19,13 +20,14 @@ class GatewayClient:
     Args:
         base: The control address, such as `http://127.0.0.1:4711`.
         token: Its bearer token.
+        deadline_s: How long a call may take.
 
     Raises:
         ControlHung: from every method, when no good answer comes within the deadline.
     """
 
-    def __init__(self, base: str, token: str) -> None:
-        self._base = base
+    def __init__(self, base: str, token: str, *, deadline_s: float = DEADLINE_S) -> None:
+        self._base, self._deadline_s = base, deadline_s
         self.headers = {"Authorization": f"Bearer {token}"}
 
     def undo_entry(self, rule_id: str) -> dict[str, Any]:
@@ -61,7 +63,7 @@ class GatewayClient:
         headers = {**self.headers, "Content-Type": "application/json"}
         request = urllib.request.Request(self._base + path, data=data, method=verb, headers=headers)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:  # noqa: S310  # loopback
+            with urllib.request.urlopen(request, timeout=self._deadline_s) as answer:  # noqa: S310  # loopback
                 text = answer.read()
         except urllib.error.HTTPError as error:
             text = error.read()
@@ -70,10 +72,21 @@ class GatewayClient:
             if error.code == 400:
                 raise BadScenario(f"the gateway refuses the rule: {_sentence(text)}") from error
             raise ControlHung(f"the gateway answered {error.code} to {verb} {path}: {_sentence(text)}") from error
-        except OSError as error:
-            raise ControlHung(f"the gateway did not answer {verb} {path} within {DEADLINE_S:g} s ({error}).") from error
-        answered: dict[str, Any] = json.loads(text) if text else {}
-        return answered
+        except (OSError, http.client.HTTPException) as error:
+            raise ControlHung(
+                f"the gateway did not answer {verb} {path} within {self._deadline_s:g} s ({error})."
+            ) from error
+        return _object(text, verb, path)
+
+
+def _object(text: bytes, verb: str, path: str) -> dict[str, Any]:
+    try:
+        answered = json.loads(text) if text else {}
+    except ValueError:
+        answered = None
+    if not isinstance(answered, dict):
+        raise ControlHung(f"the gateway's answer to {verb} {path} is not a JSON object: {_sentence(text)}")
+    return answered
 
 
 def _sentence(text: bytes) -> str:

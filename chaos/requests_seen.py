@@ -36,7 +36,7 @@ class RequestsSeen:
         return sum(
             line["upstream"] == upstream and _overlaps(line, since_ns, until_ns)
             for line in list(self._refresh())
-            if not line.get("begin")
+            if not line.get("begin") and not line.get("released")
         )
 
     def count(self, trigger: Trigger, since_ns: int) -> int:
@@ -45,6 +45,7 @@ class RequestsSeen:
             line["n"]
             for line in list(self._refresh())
             if line["object"] == trigger.object
+            and not line.get("released")  # its time is that of the sending on, not of the arrival
             and trigger.verb in (None, line["verb"])
             and int(line["t_ns"]) >= since_ns
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import math
 import threading
 import time
@@ -20,14 +21,23 @@ ANSWER_BYTES_MAX = 4_000_000
 
 
 def scrape(url: str) -> dict[str, float]:
-    """Return every sample of a Prometheus endpoint as `name` or `name{k=v,...}` -> value. Raises OSError, ValueError."""
-    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310  # the target's own URL
-        text = answer.read(ANSWER_BYTES_MAX).decode(errors="replace")
+    """Return every finite sample of a Prometheus endpoint as `name` or `name{k=v,...}` -> value.
+
+    Raises:
+        OSError: no answer, or an error status.
+        ValueError: an answer that is not Prometheus text.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310  # the target's own URL
+            text = answer.read(ANSWER_BYTES_MAX).decode(errors="replace")
+    except http.client.HTTPException as error:
+        raise OSError(f"{url} does not speak HTTP ({error!r})") from error
     samples: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             labels = ",".join(f"{k}={v}" for k, v in sorted(sample.labels.items()))
-            samples[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+            if math.isfinite(sample.value):
+                samples[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
     return samples
 
 
@@ -68,7 +78,7 @@ class Sampler:
             value = scrape(self._metrics.url).get(self._metrics.buffered)
         except (OSError, ValueError):
             return None
-        return None if value is None or math.isnan(value) else round(value)
+        return None if value is None else round(value)
 
     def refresh_visible(self) -> dict[str, Any]:
         """Return the auditor's latest line; empty before the first."""

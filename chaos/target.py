@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -139,7 +139,7 @@ def answers(url: str, timeout_s: float = 2.0) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=timeout_s):  # noqa: S310  # the target's own URL
             return True
-    except (OSError, urllib.error.HTTPError, ValueError):
+    except (OSError, http.client.HTTPException, ValueError):
         return False
 
 

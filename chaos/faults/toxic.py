@@ -6,6 +6,7 @@ measured: a probe of ours goes the same way before, during and after.
 
 from __future__ import annotations
 
+import http.client
 import time
 import urllib.error
 import urllib.request
@@ -13,7 +14,6 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from chaos.errors import ChaosError
 from chaos.faults.env import Effect, Env
 
 PROBE_PATH = "/icequake-probe"
@@ -101,6 +101,6 @@ class ToxicInjection:
                 answer.read()
         except urllib.error.HTTPError as error:
             error.close()  # any answer will do: it came back the whole way
-        except (OSError, ChaosError):
+        except (OSError, http.client.HTTPException):
             return None
         return round((time.monotonic() - started) * 1000, 1)
