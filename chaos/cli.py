@@ -70,8 +70,11 @@ def run_command(arguments: list[str]) -> int:
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as leave:
         return leave.exit_code
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return 254
+    except click.ClickException as error:
+        click.echo(f"icequake: {_sentence(error)}", err=True)
         return 254
     except click.Abort:
         click.echo("icequake: interrupted.", err=True)
@@ -80,6 +83,12 @@ def run_command(arguments: list[str]) -> int:
         return leave.code if isinstance(leave.code, int) else 255
     except Exception as error:
         return _failed(error)
+
+
+def _sentence(error: click.ClickException) -> str:
+    what = " ".join(error.format_message().split()).rstrip(".")
+    command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else "icequake"
+    return f"{what}; `{command} --help` shows how it is used."
 
 
 def _failed(error: Exception) -> int:
@@ -92,6 +101,9 @@ def _failed(error: Exception) -> int:
     if isinstance(error, RecordError):
         click.echo(f"icequake: {error}", err=True)
         return 254
+    if isinstance(error, OSError) and error.strerror is not None:  # a full disk, a directory that is not ours
+        click.echo(f"icequake: {error.filename or 'the operating system'}: {error.strerror}.", err=True)
+        return 255
     click.echo(f"icequake: this is a fault of icequake itself: {error!r}; the traceback follows.", err=True)
     sys.excepthook(type(error), error, error.__traceback__)
     return 255

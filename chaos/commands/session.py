@@ -35,17 +35,17 @@ class Session:
 @contextmanager
 def session(stack: str, *, runs: Path, seed: int, display: Display) -> Iterator[Session]:
     """Start (or, for the name `up`, attach to) a stack; everything that was started ends with the block."""
+    if stack != "up" and stack not in STACKS:
+        raise BadInput(f"there is no stack {stack!r}; there are {', '.join(STACKS)}, and `up` for a running one.")
     runs.mkdir(parents=True, exist_ok=True)
     for one in heal_leftovers(runs):
         display.say(f"left over from an earlier run: {describe(one)}")
     with tempfile.TemporaryDirectory(prefix="icequake-", ignore_cleanup_errors=True) as scratch, Warden() as warden:
         if stack == "up":
             running = attach(runs / STATE, warden)
-        elif stack in STACKS:
+        else:
             display.say(f"starting the {stack} stack: storage, catalog, gateway and Toxiproxy")
             running = start(STACKS[stack], warden, Path(scratch), seed=seed)
-        else:
-            raise BadInput(f"there is no stack {stack!r}; there are {', '.join(STACKS)}, and `up` for a running one.")
         with running:
             yield Session(warden, running)
 
