@@ -123,19 +123,28 @@ def _between_first_and_last(clock: Clock, rate: F64, offered: F64) -> Curve:
 
 def latencies(directory: Path, clock: Clock) -> dict[str, Curve]:
     """Return latency in milliseconds by name: corrected_p50, corrected_p99, service_p99; gaps where nothing was answered."""
-    merged: dict[tuple[str, int], HdrHistogram] = {}
+    values = {name: np.full(clock.buckets, np.nan) for name in ("corrected_p50", "corrected_p99", "service_p99")}
+    for (name, bucket), parts in _by_bucket(directory, clock).items():
+        total = new_histogram()
+        for part in parts:
+            total.add(HdrHistogram.decode(part))
+        for percent in (50, 99):
+            if f"{name}_p{percent}" in values:
+                values[f"{name}_p{percent}"][bucket] = percentile_ms(total, percent)
+    return {name: _used(value, clock) for name, value in values.items()}
+
+
+def _by_bucket(directory: Path, clock: Clock) -> dict[tuple[str, int], list[bytes]]:
+    """Collect the intervals of each bucket, encoded: a decoded histogram takes 190 kB, and there may be thousands."""
+    parts: dict[tuple[str, int], list[bytes]] = {}
     for interval in read_intervals(directory, ("corrected", "service")):
         bucket = int(clock.bucket(np.array([interval.t_ns - 1]))[0])
-        merged.setdefault((interval.name, bucket), new_histogram()).add(interval.histogram)
-    wanted = (("corrected", 50), ("corrected", 99), ("service", 99))
-    return {f"{name}_p{percent}": _percentile(merged, name, percent, clock) for name, percent in wanted}
+        parts.setdefault((interval.name, bucket), []).append(interval.histogram.encode())
+    return parts
 
 
-def _percentile(merged: dict[tuple[str, int], HdrHistogram], name: str, percent: int, clock: Clock) -> Curve:
-    values = np.full(clock.buckets, np.nan)
-    for (of, bucket), histogram in merged.items():
-        if of == name:
-            values[bucket] = percentile_ms(histogram, percent)
+def _used(values: F64, clock: Clock) -> Curve:
+    """Leave out the buckets before the first value and after the last."""
     used = np.flatnonzero(~np.isnan(values))
     if not len(used):
         return NOTHING
