@@ -18,15 +18,19 @@ REFUSED_SHARE_ALLOWED = 0.05
 """Share of the traffic after settling that may be refused."""
 
 
-def fate_of_missing(records: RunRecords) -> str:
+def fate_of_missing(records: RunRecords, result: Reconciliation) -> str:
     """Say what acked and absent events are: `lost`, `stuck` or `pending`.
 
     Pending while the run ended before settling did; lost once the target says it holds nothing; stuck when settling timed out
-    while the target says that it still holds events, or does not say.
+    while the target says that it still holds events, or does not say. Events that were acked after settling (the round trip)
+    and did not come through are stuck too: what the target said of its buffer was said before it had them.
     """
     window = records.window
     if records.info.stopped or window.healed_ns is None or window.settle not in ("empty", "timeout"):
         return "pending"
+    missing = result.sets["missing"].ranges
+    if window.settle_end_ns is not None and missing and all((r.acked_ns or 0) > window.settle_end_ns for r in missing):
+        return "stuck"
     if window.settle == "empty" or window.buffered_at_end == 0:
         return "lost"
     return "stuck"
@@ -55,7 +59,7 @@ _MISSING_CLAIMS = {
     ),
     "stuck": (
         "no acknowledged event is stuck",
-        "{n} acknowledged events are still not in the table after settling timed out",
+        "{n} acknowledged events are still not in the table after all the time they were given",
     ),
     "pending": (
         "no acknowledged event is left undecided",
@@ -67,7 +71,7 @@ _MISSING_CLAIMS = {
 def _missing(records: RunRecords, result: Reconciliation, name: str) -> Check:
     found = result.sets["missing"]
     check_id, (right, wrong) = f"events.{name}", _MISSING_CLAIMS[name]
-    mine = found.events if fate_of_missing(records) == name else 0
+    mine = found.events if fate_of_missing(records, result) == name else 0
     if not mine:
         return _nothing_missing(records, result, check_id, right)
     counts = {name: mine} | {f"stage_{stage.name.lower()}": n for stage, n in result.stages.items() if n}
@@ -93,7 +97,7 @@ def _nothing_missing(records: RunRecords, result: Reconciliation, check_id: str,
         return Check(
             id=check_id, verdict=Verdict.INCONCLUSIVE, claim="nothing was acknowledged, so nothing can be missing"
         )
-    if check_id == "events.lost" and result.sets["missing"].events and fate_of_missing(records) == "pending":
+    if check_id == "events.lost" and result.sets["missing"].events and fate_of_missing(records, result) == "pending":
         return Check(
             id=check_id,
             verdict=Verdict.INCONCLUSIVE,
@@ -111,7 +115,7 @@ def _blind(records: RunRecords) -> bool:
 
 def _buffer_words(records: RunRecords, missing: int, name: str) -> list[str]:
     held = records.window.buffered_at_end
-    if name != "stuck":
+    if name != "stuck" or records.window.settle != "timeout":
         return []
     if held is None:
         return ["the target does not say whether it still buffers events"]

@@ -42,7 +42,7 @@ SETS = {
 
 def explain(records: RunRecords, result: Reconciliation, what: str) -> Iterator[str]:
     """Yield a paragraph for each event in question, and for rows whose id is no event at all."""
-    if what in ("lost", "stuck", "pending") and fate_of_missing(records) != what:
+    if what in ("lost", "stuck", "pending") and fate_of_missing(records, result) != what:
         return
     for name in SETS[what]:
         for one, sequence in each_event(result.sets[name].ranges):

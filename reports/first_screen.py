@@ -82,7 +82,8 @@ def _where(records: RunRecords, result: Reconciliation, checks: Sequence[Check])
         found = result.sets[name]
         grouped = groups(records, name, found.ranges)
         if grouped and len(lines) < 2:
-            lines.append(_located(records, name, grouped, found.events))
+            label = fate_of_missing(records, result) if name == "missing" else name
+            lines.append(f"{label}: {_located(records, name, grouped, found.events)}")
     if lines:
         return lines
     doubts = [c for c in checks if c.verdict is not Verdict.PASS]
@@ -94,8 +95,7 @@ def _where(records: RunRecords, result: Reconciliation, checks: Sequence[Check])
 
 def _located(records: RunRecords, name: str, grouped: Sequence[Group], events: int) -> str:
     top = grouped[0]
-    label = fate_of_missing(records) if name == "missing" else name
-    text = f"{label}: {top.cause or WHERE[top.stage]}"
+    text = top.cause or WHERE[top.stage]
     if top.flush_ids:
         more = f" and {len(top.flush_ids) - 2} more" if len(top.flush_ids) > 2 else ""
         text += f" (flush {', '.join(top.flush_ids[:2])}{more})"

@@ -86,7 +86,7 @@ def _totals(records: RunRecords, result: Reconciliation) -> Totals:
     attempted, acked = history.total(having=ATTEMPTED), history.total(having=ACKED)
     unknown = history.total(having=UNKNOWN)
     sets = {name: found.events for name, found in result.sets.items()}
-    fate = fate_of_missing(records)
+    fate = fate_of_missing(records, result)
     return Totals(
         attempted=attempted,
         acked=acked,

@@ -168,7 +168,7 @@ def recovery(records: RunRecords, result: Reconciliation) -> dict[str, Any]:
         "acked": records.history.total(having=ACKED),
         "acked_present": result.present_acked,
         "missing": missing.events,
-        "missing_is": fate_of_missing(records) if missing.events else None,
+        "missing_is": fate_of_missing(records, result) if missing.events else None,
         "missing_stages": {stage.name.lower(): n for stage, n in result.stages.items() if n},
         "duplicate_causes": duplicate_causes(records, duplicated),
         "unknown_landed": result.sets["recovered"].events,

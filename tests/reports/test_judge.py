@@ -349,6 +349,16 @@ def test_more_missing_than_buffered_means_some_are_lost(run: HandMadeRun) -> Non
     assert any("at least 1 are lost" in e for e in run.judge().check("events.stuck").evidence)
 
 
+def test_an_event_of_the_round_trip_that_did_not_come_through_is_stuck(run: HandMadeRun) -> None:
+    """It was acked after the target said that its buffer was empty, so that proves no loss."""
+    run.acked(A)
+    run.table(A)
+    run.acked(0, producer=9, at=75)
+    run.ended(roundtrip=RoundTrip(ok=False, producer=9, first=0))
+
+    assert failed(run.judge()) == {"events.stuck", "run.roundtrip"}
+
+
 def test_a_timeout_with_an_empty_buffer_is_a_loss(run: HandMadeRun) -> None:
     """The target says that it holds nothing."""
     run.acked(A, B)
