@@ -6,11 +6,11 @@ import http.client
 import math
 import threading
 import time
-import urllib.request
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from chaos.loopback import open_url
 from loadtests.records.jsonl import JsonlTail
 from loadtests.records.rundir import RunDir
 from loadtests.records.series import SeriesWriter
@@ -28,7 +28,7 @@ def scrape(url: str) -> dict[str, float]:
         ValueError: an answer that is not Prometheus text.
     """
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310  # the target's own URL
+        with open_url(url, timeout=TIMEOUT_S) as answer:
             text = answer.read(ANSWER_BYTES_MAX).decode(errors="replace")
     except http.client.HTTPException as error:
         raise OSError(f"{url} does not speak HTTP ({error!r})") from error

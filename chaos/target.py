@@ -7,7 +7,6 @@ import os
 import socket
 import sys
 import time
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import msgspec
 
 from chaos.errors import BadTarget, NotReady
+from chaos.loopback import open_url
 from chaos.warden_client import Child, Warden
 from loadtests.records.errors import RecordError
 from loadtests.records.target import Process, Target, load_target
@@ -137,7 +137,7 @@ class TargetProcess:
 def answers(url: str, timeout_s: float = 2.0) -> bool:
     """Tell whether *url* answers 2xx now."""
     try:
-        with urllib.request.urlopen(url, timeout=timeout_s):  # noqa: S310  # the target's own URL
+        with open_url(url, timeout=timeout_s):
             return True
     except (OSError, http.client.HTTPException, ValueError):
         return False

@@ -9,12 +9,12 @@ from __future__ import annotations
 import http.client
 import time
 import urllib.error
-import urllib.request
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from chaos.faults.env import Effect, Env
+from chaos.loopback import open_url
 
 PROBE_PATH = "/icequake-probe"
 _PROBE_DEADLINE_S = 15.0
@@ -97,7 +97,7 @@ class ToxicInjection:
         }[self._toxic.path]
         started = time.monotonic()
         try:
-            with urllib.request.urlopen(base + PROBE_PATH, timeout=_PROBE_DEADLINE_S) as answer:  # noqa: S310  # loopback
+            with open_url(base + PROBE_PATH, timeout=_PROBE_DEADLINE_S) as answer:
                 answer.read()
         except urllib.error.HTTPError as error:
             error.close()  # any answer will do: it came back the whole way
