@@ -289,7 +289,7 @@ class Buffer:
             return [_part(key, waiting, []) for key, waiting in taken.items()], Change(None, ())
         hashes = [self._hash(waiting) for waiting in taken.values()]
         everything = concatenate(hashes)
-        repeated = self._window.duplicates(everything)
+        repeated = self._window.duplicates(everything, oldest)
         fresh = Hashes(everything.high[~repeated], everything.low[~repeated])
         parts: list[Part] = []
         start = 0

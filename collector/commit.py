@@ -343,6 +343,12 @@ class IcebergTable:
 
     # ------------------------------------------------------------------ upkeep
 
+    def close(self) -> None:
+        """Close the connection to the catalog; the next use opens another."""
+        if self._catalog is not None:
+            self._catalog.close()
+        self._catalog = self._table = None
+
     def expire(self, config: MaintenanceConfig, now: float) -> int:
         """Expire old snapshots; see ``table.Table``."""
         table = self._loaded()

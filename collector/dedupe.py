@@ -35,7 +35,7 @@ class Hashes:
         return len(self.high)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Run:
     """Sorted, distinct hashes recorded between ``oldest`` and ``newest`` (Unix seconds)."""
 
@@ -102,13 +102,19 @@ class Window:
         """Number of sorted runs a lookup searches."""
         return len(self._runs)
 
-    def duplicates(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
-        """Tell for each hash whether it is in the window or occurs earlier in ``hashes``."""
+    def duplicates(self, hashes: Hashes, oldest_waiting: float) -> npt.NDArray[np.bool_]:
+        """Tell for each hash whether it is in the window or occurs earlier in ``hashes``.
+
+        Args:
+            hashes: Hashes of events that are about to be sealed.
+            oldest_waiting: Arrival (Unix seconds) of the oldest event not sealed yet. The window is counted from
+                there, so that an outage does not shorten it.
+        """
         order = np.lexsort((hashes.low, hashes.high))  # stable: equal hashes stay in event order
         high, low = hashes.high[order], hashes.low[order]
         seen = np.zeros(len(order), dtype=np.bool_)
         seen[1:] = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
-        for run in self._runs:
+        for run in self._current(oldest_waiting):
             seen |= _contains(run.hashes, high, low)
         result = np.empty(len(order), dtype=np.bool_)
         result[order] = seen
@@ -120,12 +126,10 @@ class Window:
         Args:
             fresh: The hashes of the events that a flush keeps.
             now: Unix seconds of the seal.
-            oldest_waiting: Arrival of the oldest event not sealed yet; what it may repeat is kept, so that an
-                outage does not shorten the window.
+            oldest_waiting: As for ``duplicates``.
         """
-        horizon = min(now, oldest_waiting) - self._window_s
-        remove = [run.id for run in self._runs if run.newest < horizon]
-        kept = [run for run in self._runs if run.newest >= horizon]
+        kept = self._current(min(now, oldest_waiting))
+        remove = [run.id for run in self._runs if run not in kept]
         excess = sum(len(run.hashes) for run in kept) + len(fresh) - self._max_hashes
         while kept and excess > 0:
             excess -= len(kept[0].hashes)
@@ -150,6 +154,9 @@ class Window:
         self._runs = [run for run in self._runs if run.id not in removed]
         if change.add is not None:
             self._runs.append(change.add)
+
+    def _current(self, oldest_waiting: float) -> list[Run]:
+        return [run for run in self._runs if run.newest >= oldest_waiting - self._window_s]
 
     def _worth_merging(self, run: Run, size: int, newest: float) -> bool:
         """Merge neighbours of similar size, as long as the result still expires in small steps."""
