@@ -6,8 +6,10 @@ A line a look:
     {"t_ns", "snapshot_id", "snapshots", "snapshots_seen", "rows", "visible", "duplicated", "acked", "pending", "freshness_s",
      "files": [{"path", "after_ns"}]}
 `t_ns` is the end of the look. `files` are data files seen for the first time; `after_ns` is when the last look without them
-began, or 0 where there was none. `pending` counts acked events that are not visible; `freshness_s` is the age of the oldest of them. A look that failed is a line {"t_ns", "error"}. A table that does not
-exist yet is a look that saw nothing. Only new data files are read. SIGTERM ends it after a last look.
+began, or 0 where there was none. `pending` counts acked events that are not visible; `freshness_s` is the age of the oldest
+of them. A look that failed is a line {"t_ns", "error"}; a table that does not exist yet is a look that saw nothing. Only new
+manifests and data files are read; content, and rows that delete files hide, are left to the final read. SIGTERM ends it after
+a last look.
 """
 
 from __future__ import annotations
@@ -98,6 +100,7 @@ class Auditor:
         self._acked = AckedSoFar()
         self._live = LiveTable()
         self._seen: set[str] = set()
+        self._manifests: dict[str, list[str]] = {}
         self._snapshot_ids: set[int] = set()
         self._looked_ns = 0
 
@@ -116,7 +119,7 @@ class Auditor:
 
     def _line(self, table: Table | None) -> dict[str, Any]:
         snapshot = table.current_snapshot() if table is not None else None
-        listed: Counter[str] = live_files(table)[0] if table is not None and snapshot is not None else Counter()
+        listed: Counter[str] = live_files(table, self._manifests) if table is not None else Counter()
         self._live.update(listed, lambda path: self._fold(table, path))
         # Not what `update` read just now: a look that failed half-way may have read some before.
         first_seen = [path for path in listed if path not in self._seen]

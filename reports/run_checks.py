@@ -98,7 +98,12 @@ def _faults_effective(records: RunRecords) -> Check:
 
 def _read(records: RunRecords, result: Reconciliation) -> Check:
     observed, second = records.observed, records.observed.second
-    counts = {"files": len(observed.files), "unreadable": len(observed.unreadable), "rows": result.rows_ours}
+    counts = {
+        "files": len(observed.files),
+        "unreadable": len(observed.unreadable),
+        "rows": result.rows_ours,
+        "foreign_rows": sum(f.foreign * f.references for f in observed.files if f.stage == "scan"),
+    }
     broken = [u for u in observed.unreadable if u.live and u.definite]
     notes = [f"{u.kind} {u.path}: {u.problem}" for u in observed.unreadable]
     if broken:

@@ -113,21 +113,34 @@ def open_table(properties: Mapping[str, str], identifier: str) -> Table | None:
         raise TableUnreadable(f"the table {identifier} cannot be loaded ({_sentence(error)}).") from error
 
 
-def live_files(table: Table) -> tuple[Counter[str], dict[str, int]]:
-    """Return how often the current snapshot lists each data file, and the snapshot that added it.
+def live_files(table: Table, known: dict[str, list[str]]) -> Counter[str]:
+    """Return how often the current snapshot lists each data file.
+
+    Args:
+        known: Data files by manifest, from earlier calls; manifests never change, so these are not read again. Updated to the
+            manifests of the current snapshot.
 
     Raises:
-        TableUnreadable: a manifest list or manifest cannot be read.
+        TableUnreadable: the manifest list or a manifest cannot be read.
     """
-    walker = _Walker(table)
-    walker.current()
-    if walker.walk.damage:
-        first = walker.walk.damage[0]
-        raise TableUnreadable(f"{first.kind} {first.path}: {first.problem}")
-    return (
-        Counter({ref.path: ref.references for ref in walker.refs.values()}),
-        {ref.path: ref.snapshot_ids[0] for ref in walker.refs.values() if ref.snapshot_ids},
-    )
+    snapshot = table.current_snapshot()
+    path, listed = "", dict[str, list[str]]()
+    try:
+        if snapshot is not None:
+            path = snapshot.manifest_list
+            for manifest in retried(lambda: snapshot.manifests(table.io)):
+                path = manifest.manifest_path
+                listed[path] = known[path] if path in known else _data_files(table, manifest)
+    except Exception as error:  # garbage Avro raises anything, SystemError included
+        raise TableUnreadable(f"{path} cannot be read ({_sentence(error)}).") from error
+    known.clear()
+    known.update(listed)
+    return Counter(path for paths in listed.values() for path in paths)
+
+
+def _data_files(table: Table, manifest: ManifestFile) -> list[str]:
+    entries = retried(lambda: manifest.fetch_manifest_entry(table.io, discard_deleted=True))
+    return [e.data_file.file_path for e in entries if e.data_file.content == DataFileContent.DATA]
 
 
 def walk(table: Table) -> Walk:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyiceberg.manifest import ManifestEntry, ManifestFile
 from pyiceberg.table import Table
 
 from loadtests.records.jsonl import JsonlTail, read_jsonl
@@ -103,6 +104,25 @@ def test_only_new_files_are_read(lake: LocalTable, monkeypatch: pytest.MonkeyPat
     assert len(read) == len(set(read)) == 2
 
 
+def test_only_new_manifests_are_read(lake: LocalTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at a table with many flushes costs what the new ones cost."""
+    auditor = auditor_on(lake, Clock())
+    read: list[str] = []
+    fetch = ManifestFile.fetch_manifest_entry
+
+    def noting(self: ManifestFile, *arguments: Any, **named: Any) -> list[ManifestEntry]:
+        read.append(self.manifest_path)
+        return fetch(self, *arguments, **named)
+
+    for first in (0, 30, 60):
+        lake.table.append(events(range(first, first + 30)))
+        with monkeypatch.context() as patch:
+            patch.setattr(ManifestFile, "fetch_manifest_entry", noting)
+            auditor.look()
+
+    assert len(read) == len(set(read)) == 3
+
+
 def test_a_rewritten_file_moves_no_count(lake: LocalTable) -> None:
     """Deleting one row rewrites the file: one event less, none doubled."""
     auditor = auditor_on(lake, Clock())
@@ -142,7 +162,7 @@ def test_an_error_is_a_line_and_the_next_look_works(lake: LocalTable) -> None:
     clock.now_ns = 3_000
     mended = auditor.look()
 
-    assert "manifest-list" in broken["error"]
+    assert "snap-" in broken["error"]
     assert mended["visible"] == 100
     assert mended["files"][0]["after_ns"] == 1_000
     assert watch_of([broken, mended]).errors == 1
