@@ -27,9 +27,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 }
 """Package -> what its modules may import of ours; the first entry that fits a module counts."""
 
-BESIDE: dict[str, tuple[str, ...]] = {"chaos.gateway.bench": ("chaos.stack", "chaos.warden_client")}
-"""What a module may import beyond its package's rule. Nothing imports these modules, so nothing else follows."""
-
 FOR_RECORDS = ("numpy", "pyarrow", "msgspec", "yaml", "hdrh")
 """The libraries that reading the records of a run may need."""
 
@@ -66,7 +63,7 @@ def violations(root: Path) -> list[str]:
     for name, path in modules(root):
         allowed = next(allowed for package, allowed in ALLOWED.items() if within(name, (package,)))
         for line, other in imported(name, path):
-            if within(other, OURS) and not within(other, (*allowed, *BESIDE.get(name, ()))):
+            if within(other, OURS) and not within(other, allowed):
                 found.append(f"{path.relative_to(root)}:{line} imports {other}")
     return found
 
