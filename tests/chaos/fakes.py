@@ -63,6 +63,7 @@ class FakeFault:
         self._clock, self._finished, self._fails = clock, finished, fails or {}
         self.done: list[tuple[str, int]] = []
         self.on = threading.Event()
+        self.drawn = 0.0
 
     def _do(self, what: str) -> None:
         self.done.append((what, self._clock()))
@@ -73,6 +74,7 @@ class FakeFault:
         return self
 
     def inject(self, env: Env, name: str) -> FakeFault:
+        self.drawn = env.rng.random()
         self._do("inject")
         self.on.set()
         return self
