@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -206,3 +209,53 @@ def gateway_log(run: RunDir, *lines: dict[str, Any]) -> None:
                 "ms": 0,
             }
             writer.append({**usual, **line})
+
+
+@dataclass
+class Replying:
+    """A loopback server that answers one request after the other, and what it was asked."""
+
+    url: str
+    requests: list[bytes] = field(default_factory=list)
+
+
+def ok(body: str = "", status: str = "200 OK") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body.encode())}\r\nConnection: close\r\n\r\n{body}".encode()
+
+
+@contextmanager
+def replying(reply: Callable[[bytes], bytes | None]) -> Iterator[Replying]:
+    """Answer every request with the bytes that *reply* makes of it; None: no answer until the client gives up."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Replying(f"http://127.0.0.1:{listener.getsockname()[1]}")
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    _answer(connection, server, reply)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(PATIENCE_S)
+
+
+def _answer(connection: socket.socket, server: Replying, reply: Callable[[bytes], bytes | None]) -> None:
+    with connection.makefile("rb") as stream:
+        head, length = b"", 0
+        while (line := stream.readline()) not in (b"\r\n", b""):
+            head += line
+            if line.lower().startswith(b"content-length:"):
+                length = int(line.split(b":")[1])
+        request = head + b"\r\n" + stream.read(length)
+        server.requests.append(request)
+        answer = reply(request)
+        if answer is None:
+            stream.read(1)  # returns when the client closes
+        else:
+            connection.sendall(answer)
