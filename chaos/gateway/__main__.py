@@ -20,9 +20,9 @@ from chaos.gateway.config import Config, load_config
 from chaos.gateway.errors import GatewayError
 
 if sys.platform == "win32":
-    from asyncio import new_event_loop
+    from asyncio import new_event_loop as new_event_loop
 else:
-    from uvloop import new_event_loop
+    from uvloop import new_event_loop as new_event_loop
 
 
 class _Parser(argparse.ArgumentParser):

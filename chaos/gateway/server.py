@@ -179,7 +179,7 @@ class ServerConnection(asyncio.Protocol):
             answer.bodyless = True
         chunked = answer.length is None and not answer.bodyless and not request.http10
         by_close = answer.length is None and not answer.bodyless and request.http10
-        self.closing = self.closing or by_close or not request.keep_alive or not request.body.ended
+        self.closing = self.closing or by_close or not request.keep_alive or not request.body.drained
         self.write(answer.head(close=self.closing, chunked=chunked))
         return chunked
 

@@ -7,10 +7,11 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
+from chaos.gateway.__main__ import new_event_loop
 from chaos.gateway.app import Running, running
 from chaos.gateway.config import Config
 from chaos.gateway.log import GatewayLog
@@ -20,8 +21,9 @@ TABLE = "/v1/bucket/namespaces/ns/tables/events"
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
-    """Run one test's coroutine, given up after half a minute."""
-    asyncio.run(asyncio.wait_for(test, 30))
+    """Run one test's coroutine in the event loop that the gateway runs in, given up after half a minute."""
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(asyncio.wait_for(test, 30))
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,9 @@ async def _read_chunks(reader: asyncio.StreamReader) -> tuple[bytes, bool]:
 
 
 class Client:
-    """One client connection that can be used for several requests."""
+    """One client connection that can be used for several requests; the lab ends what a test leaves open."""
+
+    opened: ClassVar[set[asyncio.StreamWriter]] = set()
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -157,7 +161,9 @@ class Client:
     @classmethod
     async def connect(cls, address: str) -> Client:
         host, _, port = address.rpartition(":")
-        return cls(*await asyncio.open_connection(host, int(port)))
+        client = cls(*await asyncio.open_connection(host, int(port)))
+        cls.opened.add(client.writer)
+        return client
 
     def send(self, verb: str, target: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
         """Write a request; a Content-Length is added unless *headers* frame the body."""
@@ -288,11 +294,20 @@ async def lab(script: Script, **configuration: Any) -> AsyncIterator[Lab]:
     }
     config = msgspec.convert(document | configuration, Config)
     log, clock = MemoryLog(), Clock()
-    async with running(config, log=log, clock=clock, environment=environment) as gateway:
-        yield Lab(upstream, gateway, log, clock)
-    server.close()
-    for writer in list(upstream.open):
+    try:
+        async with running(config, log=log, clock=clock, environment=environment) as gateway:
+            yield Lab(upstream, gateway, log, clock)
+    finally:
+        server.close()
+        await _end(upstream.open | Client.opened)
+        Client.opened.clear()
+
+
+async def _end(writers: set[asyncio.StreamWriter]) -> None:
+    """Leave no socket open, so that a failing test fails by itself and not by a warning about its sockets."""
+    for writer in writers:
         writer.transport.abort()
+    await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
 
 class FakeCatalog:

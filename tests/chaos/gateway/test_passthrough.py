@@ -274,6 +274,40 @@ def test_upload_that_breaks_off_never_looks_whole() -> None:
     run(test())
 
 
+def test_client_that_dies_with_a_backlog_does_not_break_the_gateway() -> None:
+    """What a dead client had sent ahead of a slow upstream is given up, and others are served."""
+
+    async def test() -> None:
+        async with lab(echo) as gateway:
+            gateway.upstream.read_bodies.clear()
+            client = await Client.connect(gateway.r2)
+            client.send("PUT", KEY, headers={"Content-Length": "100000000"})
+            await _send_until_stuck(client, 50_000_000)
+            client.writer.transport.abort()
+            gateway.upstream.read_bodies.set()
+            await gateway.upstream.until(lambda: bool(gateway.upstream.seen))
+
+            assert not gateway.upstream.seen[0].whole
+            assert (await gateway.log.line(n=1))["outcome"] == "client-gone"
+            assert (await call(gateway.r2, "PUT", KEY, b"x")).status == 200
+
+    run(test())
+
+
+def test_upstream_that_closes_is_not_used_again() -> None:
+    """An answer with Connection: close ends the use of its connection, even while the server keeps it open."""
+
+    async def test() -> None:
+        async with lab(lambda _: plain(200, b"x", Connection="close")) as gateway:
+            for _ in range(2):
+                reply = await call(gateway.r2, "GET", KEY)
+                assert (reply.status, reply.headers.get("connection")) == (200, None)
+
+            assert gateway.upstream.connections == 2
+
+    run(test())
+
+
 def test_early_answer_reaches_a_client_that_is_still_sending() -> None:
     """An upstream may refuse before it has read the body; the answer arrives and the connection ends."""
 
