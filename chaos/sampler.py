@@ -109,7 +109,7 @@ class Sampler:
     def _keep(self, now_ns: int, samples: dict[str, float]) -> None:
         assert self._metrics is not None
         for name, value in samples.items():
-            if not name.endswith("_created") and "_bucket{" not in name:
+            if not name.partition("{")[0].endswith(("_created", "_bucket")):
                 self._writer.add(now_ns, f"target:{name}", value)
         for series, gauge in (("fill_ratio", self._metrics.fill), ("buffer_events", self._metrics.buffered)):
             if gauge is not None and gauge in samples:
