@@ -9,7 +9,7 @@ Rules: which requests are touched, and what happens to them. A rule is JSON:
     upstream   listener name, or a list of them          object  kind from `objects.KINDS`, or a list of them
     verb       method, or a list of them                 path    regular expression, searched in path?query
     nth        the n-th matching request only, or a list of such numbers, counted from 1 since the rule was put
-    every      each n-th                                 first   the first n
+    every      each n-th                                 first   the first n that it takes effect on
     share      0 to 1, drawn per matching request from the seed, so two runs with one seed choose alike
     during     {"from_s": a, "to_s": b}, seconds since the rule was put; requests outside are not counted
 
@@ -48,7 +48,8 @@ first acts and the later one counts the request as passed.
                head), then the connection ends (only after `applied`)
     garbage    `status` (200) with `body`, or else `size_bytes` of seeded noise
 
-**on_delete** "release" (default) or "drop": what happens to requests that the rule still holds when it is deleted.
+**on_delete** "release" (default) or "drop": what happens to requests that the rule still holds when it is deleted. A zombie is
+forwarded, or given up, at that moment: a rule that is deleted at once leaves no time for its trigger, so bound it with `first`.
 **seed**: overrides the gateway's.
 """
 
