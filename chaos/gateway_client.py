@@ -75,7 +75,7 @@ class GatewayClient:
             raise ControlHung(f"the gateway answered {error.code} to {verb} {path}: {_sentence(text)}") from error
         except (OSError, http.client.HTTPException) as error:
             raise ControlHung(
-                f"the gateway did not answer {verb} {path} within {self._deadline_s:g} s ({error})."
+                f"the gateway did not answer {verb} {path} within {self._deadline_s:g} s ({_one_line(error)})."
             ) from error
         return _object(text, verb, path)
 
@@ -88,6 +88,10 @@ def _object(text: bytes, verb: str, path: str) -> dict[str, Any]:
     if not isinstance(answered, dict):
         raise ControlHung(f"the gateway's answer to {verb} {path} is not a JSON object: {_sentence(text)}")
     return answered
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _sentence(text: bytes) -> str:

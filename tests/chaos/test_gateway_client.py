@@ -83,7 +83,7 @@ def test_a_refused_rule_is_the_scenarios_fault() -> None:
     """Exit code 254, with the gateway's own sentence."""
     with (
         talking(lambda _: ok('{"error": "match.object is unknown"}', status="400 Bad Request")) as (client, _),
-        pytest.raises(BadScenario, match="^the gateway refuses the rule: match.object is unknown$"),
+        pytest.raises(BadScenario, match=r"^the gateway refuses the rule: match\.object is unknown$"),
     ):
         client.put_rule("step0", {})
 
