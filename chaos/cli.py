@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 
 import click
@@ -87,6 +88,7 @@ def run_command(arguments: list[str]) -> int:
 
 def _sentence(error: click.ClickException) -> str:
     what = " ".join(error.format_message().split()).rstrip(".")
+    what = re.sub(r"\. Did you mean (.+)\?$", r" (did you mean \1?)", what)
     command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else "icequake"
     return f"{what}; `{command} --help` shows how it is used."
 
