@@ -49,6 +49,8 @@ def _stacks(_: Path) -> Rows:
 
 def _runs(runs: Path) -> Rows:
     for path in sorted(runs.glob("*/run.json"), reverse=True):
+        if path.parent.is_symlink():  # `last`
+            continue
         try:
             run = RunDir.open(path.parent)
         except RecordError as error:
