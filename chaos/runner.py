@@ -7,14 +7,9 @@ what is known, and is judged like any other; such a run cannot PASS.
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,28 +19,28 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from chaos.display import Display
-from chaos.errors import ChaosError, NotAllowed, NotReady
+from chaos.errors import ChaosError, NotAllowed
 from chaos.faults.env import Env
 from chaos.fingerprint import environment, versions
+from chaos.generator import Generator
 from chaos.nemesis import Nemesis
+from chaos.readers import Readers
 from chaos.requests_seen import RequestsSeen
 from chaos.sampler import Sampler
 from chaos.scenario import Plan, Step
 from chaos.stack import Stack
-from chaos.target import TargetProcess, inherited_environment, place
-from chaos.warden_client import PACKAGE_ROOT, Child, Warden
+from chaos.target import TargetProcess, place, target_environment
+from chaos.warden_client import Child, Warden
 from loadtests.records.documents import write_document
-from loadtests.records.jsonl import JsonlTail
 from loadtests.records.rundir import RoundTrip, RunDir, RunInfo, SettleEnd, new_run_id
 from loadtests.records.target import Target
 from loadtests.records.timeline import Timeline
 from loadtests.traffic import traffic_named
 
 ROOM_BYTES = 200_000_000
-GENERATOR_START_S = 30.0
 POLL_S = 0.1
-PROBE_PRODUCER = 60_000
 ROUNDTRIP_S = 30.0
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Interrupted(Exception):
@@ -96,11 +91,12 @@ class Runner:
         self._timeline = Timeline(self.run.timeline, self.run.info.run_id, listener=display.entry)
         self._seen = RequestsSeen(self.run)
         self._sampler = Sampler(self._target, self.run)
-        self._status: dict[Path, tuple[JsonlTail, dict[str, Any]]] = {}
+        self._generator = Generator(self.run, self._plan.scenario, self._target.ingest, self._ingest_url(), warden)
+        self._readers = Readers(self.run, stack.addresses)
         self._process: TargetProcess | None = None
         self._auditor: Child | None = None
-        self._locust: Child | None = None
         self._nemesis: Nemesis | None = None
+        self._noticed: set[str] = set()
 
     # -- the whole
 
@@ -115,6 +111,7 @@ class Runner:
                 except ChaosError as error:
                     self._stopped(f"the harness failed: {error}")
                     self._teardown()
+                    self._judge_what_is_known()
                     raise
                 self._teardown()
                 return Result(self.run, self._judge())
@@ -180,15 +177,17 @@ class Runner:
         self._warden.use_journal(self.run.journal, self.run.info.run_id)
         self._stack.reset()
         self._stack.set_gateway_log(self.run.gateway_log, run_id=self.run.info.run_id, seed=self._request.seed)
-        self._stack.point_ingest_at(self._ingest_port())
-        self._write_stack()
+        if self._through_proxy():
+            self._stack.point_ingest_at(_port(self._target.ingest.url))
         if self._target.process is not None:
+            self._write_stack()
             log = self.run.logs / "target.log"
-            env = self._target_environment()
+            env = target_environment(self._placed, self._stack.addresses, self._table_identifier(), self.run.root)
+            env |= self._plan.scenario.env
             self._process = TargetProcess(self._target.process, warden=self._warden, env=env, log=log)
             self._process.start()
             self._timeline.write("process", name="target", state="ready", pid=self._process.pid)
-        self._auditor = self._reader("auditor", "reports.auditor")
+        self._auditor = self._readers.start_auditor(self._warden)
         self._sampler.start()
 
     def _check_faults(self) -> None:
@@ -202,14 +201,21 @@ class Runner:
     def _possible(self, step: Step) -> bool:
         return step.spec.build().problem(starts_target=self._target.process is not None) is None
 
-    def _ingest_port(self) -> int:
+    def _through_proxy(self) -> bool:
+        """Tell whether clients reach the target through Toxiproxy: when it listens on this machine, without TLS.
+
+        Raises:
+            NotAllowed: it is elsewhere, and its owner has not said that it may be loaded.
+        """
         parts = urlsplit(self._target.ingest.url)
-        if parts.hostname not in ("127.0.0.1", "localhost", "::1") and parts.hostname not in self._target.allow:
+        if parts.hostname in LOOPBACK:
+            return parts.scheme == "http"
+        if parts.hostname not in self._target.allow:
             raise NotAllowed(
                 f"{self._target.ingest.url} is not on this machine; list {parts.hostname!r} under `allow` in the target "
                 "file when it is yours to load."
             )
-        return parts.port or (443 if parts.scheme == "https" else 80)
+        return False
 
     def _write_stack(self) -> None:
         document = {
@@ -222,74 +228,22 @@ class Runner:
     def _table_identifier(self) -> str:
         return self._target.table.identifier or f"run_{self.run.info.run_id}.events"
 
-    def _target_environment(self) -> dict[str, str]:
-        addresses, contract = self._stack.addresses, self._target.contract
-        data = self.run.root / "target-data"
-        data.mkdir(mode=0o700, exist_ok=True)
-        own = {
-            "LISTEN_HOST": "127.0.0.1",
-            "LISTEN_PORT": str(self._placed.port),
-            "ADMIN_HOST": "127.0.0.1",
-            "ADMIN_PORT": str(self._placed.admin_port),
-            "ADMIN_TOKEN": self._admin_token(),
-            "DATA_DIR": str(data.resolve()),
-            "S3_ENDPOINT": addresses.s3_faulted,
-            "S3_REGION": addresses.region,
-            "AWS_ACCESS_KEY_ID": addresses.access_key,
-            "AWS_SECRET_ACCESS_KEY": addresses.secret_key,
-            "CATALOG_URI": addresses.catalog_faulted,
-            "CATALOG_WAREHOUSE": addresses.warehouse,
-            "CATALOG_CREDENTIAL": f"{addresses.access_key}:{addresses.secret_key}",
-            "CATALOG_OAUTH2_URI": f"{addresses.catalog_faulted}/v1/oauth/tokens",
-            "TABLE_IDENTIFIER": self._table_identifier(),
-            "PYTHONPATH": str(PACKAGE_ROOT),
-        }
-        if contract.capacity_events is not None:
-            own["ICEBERG_BUFFER_SIZE"] = str(contract.capacity_events)
-        return {**inherited_environment(), **own, **self._plan.scenario.env}
-
-    def _admin_token(self) -> str:
-        if not hasattr(self, "_token"):
-            self._token = "".join(random.SystemRandom().choices("abcdefghijklmnopqrstuvwxyz0123456789", k=40))
-        return self._token
-
     # -- baseline, inject, heal
 
     def _baseline(self) -> None:
-        self._locust = self._start_locust()
-        deadline = time.monotonic() + GENERATOR_START_S
-        while self._counts()["attempted"] == 0:
-            self._watch_generator()
-            if time.monotonic() > deadline:
-                raise NotReady("the load generator", GENERATOR_START_S, self._locust.log_tail())
-            time.sleep(POLL_S)
+        self._generator.start(self._refresh)
         self._window.baseline_start_ns = time.monotonic_ns()
         self._until(self._plan.scenario.baseline_s)
-        counts = self._counts()
+        counts = self._generator.counts()
         self._probe("acks", counts["acked"] > 0, f"{counts['acked']} of {counts['attempted']} events acknowledged")
         if not counts["acked"]:
             self._stopped("the steady state did not hold before anything was touched: no event was acknowledged")
 
-    def _start_locust(self) -> Child:
-        scenario, target = self._plan.scenario, self._target
-        traffic = scenario.traffic
-        requests_per_s = traffic.events_per_s / traffic.batch
-        users = max(1, math.ceil(requests_per_s / traffic.requests_per_user_s))
-        run_time_s = scenario.baseline_s + traffic.for_s + 2
-        argv = [
-            sys.executable, "-m", "locust", "-f", str(PACKAGE_ROOT / "loadtests" / "locustfile.py"), "--headless",
-            "--host", self._ingest_url(), "--users", str(users), "--spawn-rate", str(users),
-            "--run-time", f"{math.ceil(run_time_s)}s", "--run-dir", str(self.run.root.resolve()),
-            "--seed", str(self._request.seed), "--rate-per-user", repr(requests_per_s / users),
-            "--batch", str(traffic.batch), "--mode", target.ingest.mode, "--traffic", traffic.profile,
-            "--curve-period", str(traffic.for_s), "--loglevel", "WARNING",
-        ]  # fmt: skip
-        env = {**os.environ, "ICEQUAKE_INGEST_HEADERS": json.dumps(self._request.target.ingest.headers)}
-        return self._warden.spawn("locust", argv, env=env, cwd=self.run.logs, log=self.run.logs / "locust.log")
-
     def _ingest_url(self) -> str:
-        parts = urlsplit(self._target.ingest.url)
-        return f"{self._stack.addresses.ingest_faulted}{parts.path or '/'}"
+        url = self._target.ingest.url
+        if not self._through_proxy():
+            return url
+        return f"{self._stack.addresses.ingest_faulted}{urlsplit(url).path or '/'}"
 
     def _inject(self) -> None:
         origin_ns = time.monotonic_ns()
@@ -306,12 +260,12 @@ class Runner:
         return Env(self._stack, self._warden, self._process, self._seen, rng)
 
     def _end_traffic(self) -> None:
-        if self._locust is None or self._window.traffic_end_ns is not None:
+        if self._window.baseline_start_ns is None or self._window.traffic_end_ns is not None:
             return
-        status = self._locust.stop(grace_s=20)
+        problem = self._generator.stop()
         self._window.traffic_end_ns = time.monotonic_ns()
-        if status not in (0, None) and self.run.info.stopped is None:
-            self.run.info.stopped = f"the load generator ended with status {status}: {_last_line(self._locust)}"
+        if problem is not None and self.run.info.stopped is None:
+            self.run.info.stopped = problem
 
     def _heal(self) -> None:
         if self._nemesis is not None:
@@ -347,14 +301,12 @@ class Runner:
         return complete and self._sampler.buffered() in (0, None)
 
     def _acked_now(self) -> int:
-        return self._counts()["acked"]
+        return self._generator.counts()["acked"]
 
     def _verify(self) -> None:
         if self.run.info.stopped is not None:
             return
-        traffic = self._plan.scenario.traffic
-        events = max(traffic.batch, round(traffic.events_per_s))
-        answer = self._run_probe(events, traffic.batch, traffic.events_per_s)
+        answer = self._generator.probe()
         self._window.refusing_probe = SettleEnd(attempted=answer["attempted"], refused=answer["refused"])
         ok = False
         if self._window.settle == "empty" and answer["acked"]:
@@ -371,55 +323,29 @@ class Runner:
             time.sleep(POLL_S)
         return False
 
-    def _run_probe(self, events: int, batch: int, rate: float) -> dict[str, int]:
-        argv = [
-            sys.executable, "-m", "loadtests.probe", "--run-dir", str(self.run.root.resolve()),
-            "--url", self._ingest_url(), "--count", str(events), "--batch", str(batch), "--rate", str(rate),
-            "--producer", str(PROBE_PRODUCER),
-        ]  # fmt: skip
-        done = subprocess.run(argv, cwd=PACKAGE_ROOT, capture_output=True, text=True, check=False, timeout=180)
-        if done.returncode != 0:
-            raise ChaosError(f"the probe ended with status {done.returncode}: {done.stderr.strip()[-300:]}")
-        answer: dict[str, int] = json.loads(done.stdout)
-        return answer
-
     def _judge(self) -> int:
         info = self.run.info
         info.phase, info.ended_unix_ns, info.ended_mono_ns = "judge", time.time_ns(), time.monotonic_ns()
         self.run.save()
         self._display.progress.phase = "judge"
         self._display.say(f"{self._display.progress.elapsed_s:5.1f} s  phase judge")
-        self._stage("reports.observe", ok=(0,))
-        code = self._stage("reports.judge", ok=(0, 1, 2))
-        self._stage("reports.render", ok=(0,))
+        code = self._readers.judge()
         info.phase = "done"
         self.run.save()
         return code
 
-    def _stage(self, module: str, *, ok: tuple[int, ...]) -> int:
-        log = self.run.logs / f"{module.rpartition('.')[2]}.log"
-        with log.open("ab") as stream:
-            argv = [sys.executable, "-m", module, str(self.run.root.resolve())]
-            process = subprocess.Popen(
-                argv, cwd=PACKAGE_ROOT, stdout=stream, stderr=stream, env={**os.environ, **self._reader_secrets()}
-            )
-            try:
-                code = process.wait()
-            finally:
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
-        if code not in ok:
-            tail = log.read_text(errors="replace").strip().splitlines()[-1:]
-            raise ChaosError(f"{module} ended with status {code}: {tail[0] if tail else 'it said nothing'}")
-        return code
+    def _judge_what_is_known(self) -> None:
+        """A failed run is judged too once traffic has flowed; its own error is the one to report."""
+        if self._window.baseline_start_ns is not None:
+            with suppress(ChaosError):
+                self._judge()
 
     def _teardown(self) -> None:
-        for child in (self._locust, self._auditor):
-            if child is not None:
-                with suppress(ChaosError):
-                    child.stop(grace_s=10)
-        self._locust = self._auditor = None
+        self._generator.stop()
+        if self._auditor is not None:
+            with suppress(ChaosError):
+                self._auditor.stop(grace_s=10)
+            self._auditor = None
         if self._process is not None:
             with suppress(ChaosError):
                 self._process.stop()
@@ -428,50 +354,29 @@ class Runner:
 
     # -- helpers
 
-    def _reader(self, name: str, module: str) -> Child:
-        argv = [sys.executable, "-m", module, str(self.run.root.resolve())]
-        env = {**os.environ, **self._reader_secrets()}
-        return self._warden.spawn(name, argv, env=env, cwd=PACKAGE_ROOT, log=self.run.logs / f"{name}.log")
-
-    def _reader_secrets(self) -> dict[str, str]:
-        addresses = self._stack.addresses
-        return {
-            "ICEQUAKE_S3_ACCESS_KEY": addresses.access_key,
-            "ICEQUAKE_S3_SECRET_KEY": addresses.secret_key,
-            "ICEQUAKE_CATALOG_CREDENTIAL": f"{addresses.access_key}:{addresses.secret_key}",
-        }
-
     def _until(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            self._watch_generator()
+            self._generator.check()
             self._refresh()
             time.sleep(POLL_S)
 
-    def _watch_generator(self) -> None:
-        status = self._locust.poll() if self._locust is not None else None
-        if status is not None:
-            assert self._locust is not None
-            self._window.traffic_end_ns = time.monotonic_ns()
-            raise ChaosError(f"the load generator ended with status {status}: {_last_line(self._locust)}")
+    def _notice_target(self) -> None:
+        """Record a target that ended by itself; what it owes is judged as ever."""
+        ended = self._process is not None and self._process.pid is None
+        if ended and not self._display.progress.faults and "target-ended" not in self._noticed:
+            self._noticed.add("target-ended")
+            self._timeline.write("process", name="target", state="exited", pid=None)
 
     def _refresh(self) -> None:
-        progress, counts = self._display.progress, self._counts()
+        progress, counts = self._display.progress, self._generator.counts()
         progress.attempted, progress.acked = counts["attempted"], counts["acked"]
         progress.refused, progress.unknown = counts["refused"], counts["unknown"]
         progress.visible = self._sampler.refresh_visible().get("visible")
         progress.fill_ratio, progress.flushes = self._sampler.fill_ratio, self._sampler.flushes
         progress.faults = self._nemesis.active if self._nemesis is not None else []
+        self._notice_target()
         self._display.tick()
-
-    def _counts(self) -> dict[str, int]:
-        for path in self.run.status.glob("*.jsonl"):
-            tail, latest = self._status.get(path, (JsonlTail(path), {}))
-            for line in tail.read():
-                latest = line
-            self._status[path] = (tail, latest)
-        names = ("attempted", "acked", "refused", "unknown", "not_sent")
-        return {name: sum(int(latest.get(name, 0)) for _, latest in self._status.values()) for name in names}
 
     def _probe(self, name: str, ok: bool, detail: str) -> None:
         self._timeline.write("probe", name=name, ok=ok, detail=detail)
@@ -494,13 +399,13 @@ def _signals_interrupt() -> Iterator[None]:
             signal.signal(sig, handler)
 
 
+def _port(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)
+
+
 _SECRET_PROPERTIES = ("s3.access-key-id", "s3.secret-access-key", "credential", "token")
 
 
 def _without_secrets(properties: dict[str, str]) -> dict[str, str]:
     return {key: "***" if key in _SECRET_PROPERTIES else value for key, value in properties.items()}
-
-
-def _last_line(child: Child) -> str:
-    lines = child.log_tail().strip().splitlines()
-    return lines[-1] if lines else "it said nothing"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import http.client
 import os
+import secrets
 import socket
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import msgspec
 
 from chaos.errors import BadTarget, NotReady
 from chaos.loopback import open_url
-from chaos.warden_client import Child, Warden
+from chaos.stack import Addresses
+from chaos.warden_client import PACKAGE_ROOT, Child, Warden
 from loadtests.records.errors import RecordError
 from loadtests.records.target import Process, Target, load_target
 
@@ -31,11 +33,13 @@ class Placed:
     Attributes:
         target: Every `{port}`, `{admin_port}`, `{python}` and `{here}` replaced.
         port, admin_port: What the process is told to listen on.
+        admin_token: What it is told to ask of whoever uses its admin listener.
     """
 
     target: Target
     port: int
     admin_port: int
+    admin_token: str = field(default_factory=lambda: secrets.token_hex(20), repr=False)
 
 
 def target_names() -> list[str]:
@@ -143,6 +147,36 @@ def answers(url: str, timeout_s: float = 2.0) -> bool:
         return False
 
 
-def inherited_environment() -> dict[str, str]:
-    """Return what a child may inherit: nothing that looks like a cloud credential of the person who runs this."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_", "CATALOG_"))}
+def target_environment(placed: Placed, addresses: Addresses, table: str, run: Path) -> dict[str, str]:
+    """Return the environment a target is started with: its ports, and the faulted paths to storage and catalog.
+
+    Nothing is inherited that looks like a cloud credential of the person who runs this.
+
+    Args:
+        table: Identifier of the table it is to fill, `namespace.name`.
+        run: The run directory; the target's own data goes below it.
+    """
+    data = run / "target-data"
+    data.mkdir(mode=0o700, exist_ok=True)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_", "CATALOG_"))}
+    capacity = placed.target.contract.capacity_events
+    return {
+        **inherited,
+        **({"ICEBERG_BUFFER_SIZE": str(capacity)} if capacity is not None else {}),
+        "LISTEN_HOST": "127.0.0.1",
+        "LISTEN_PORT": str(placed.port),
+        "ADMIN_HOST": "127.0.0.1",
+        "ADMIN_PORT": str(placed.admin_port),
+        "ADMIN_TOKEN": placed.admin_token,
+        "DATA_DIR": str(data.resolve()),
+        "S3_ENDPOINT": addresses.s3_faulted,
+        "S3_REGION": addresses.region,
+        "AWS_ACCESS_KEY_ID": addresses.access_key,
+        "AWS_SECRET_ACCESS_KEY": addresses.secret_key,
+        "CATALOG_URI": addresses.catalog_faulted,
+        "CATALOG_WAREHOUSE": addresses.warehouse,
+        "CATALOG_CREDENTIAL": f"{addresses.access_key}:{addresses.secret_key}",
+        "CATALOG_OAUTH2_URI": f"{addresses.catalog_faulted}/v1/oauth/tokens",
+        "TABLE_IDENTIFIER": table,
+        "PYTHONPATH": str(PACKAGE_ROOT),
+    }

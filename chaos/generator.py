@@ -1,0 +1,133 @@
+"""The load generator of a run: Locust as a process, its counts as it reports them, and the probe that follows it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from chaos.errors import ChaosError, NotReady
+from chaos.scenario import Scenario
+from chaos.warden_client import PACKAGE_ROOT, Child, Warden
+from loadtests.records.jsonl import JsonlTail
+from loadtests.records.rundir import RunDir
+from loadtests.records.target import Ingest
+
+START_S = 30.0
+STOP_S = 20.0
+POLL_S = 0.1
+PROBE_PRODUCER = 60_000
+"""Far from the producers of any generator process."""
+PROBE_DEADLINE_S = 180.0
+COUNTS = ("attempted", "acked", "refused", "unknown", "not_sent")
+
+
+class Generator:
+    """Traffic of one run.
+
+    Args:
+        url: Where events are posted.
+        ingest: The target's ingest section, secret headers included.
+        warden: The parent of Locust.
+    """
+
+    def __init__(self, run: RunDir, scenario: Scenario, ingest: Ingest, url: str, warden: Warden) -> None:
+        self._run, self._scenario, self._ingest, self._url, self._warden = run, scenario, ingest, url, warden
+        self._child: Child | None = None
+        self._status: dict[Path, tuple[JsonlTail, dict[str, Any]]] = {}
+        single = ingest.mode in ("structured", "binary")  # these modes carry one event a request
+        self._batch = 1 if single else scenario.traffic.batch
+
+    def start(self, idle: Callable[[], None]) -> None:
+        """Start Locust and wait until its first attempt. Raises NotReady, ChaosError.
+
+        Args:
+            idle: Called while waiting.
+        """
+        self._child = self._warden.spawn(
+            "locust", self._argv(), env=self._environment(), cwd=self._run.logs, log=self._run.logs / "locust.log"
+        )
+        deadline = time.monotonic() + START_S
+        while self.counts()["attempted"] == 0:
+            self.check()
+            if time.monotonic() > deadline:
+                raise NotReady("the load generator", START_S, self._child.log_tail())
+            idle()
+            time.sleep(POLL_S)
+
+    def check(self) -> None:
+        """Raise ChaosError when Locust has ended although nobody asked it to."""
+        status = self._child.poll() if self._child is not None else None
+        if status is not None:
+            raise ChaosError(f"the load generator ended with status {status}: {self._last_line()}")
+
+    def stop(self) -> str | None:
+        """End Locust; return a sentence when it did not end well, such as with a ledger it could not write."""
+        if self._child is None:
+            return None
+        status = self._child.stop(grace_s=STOP_S)
+        return None if status in (0, None) else f"the load generator ended with status {status}: {self._last_line()}"
+
+    def counts(self) -> dict[str, int]:
+        """Return events attempted, acked, refused, unknown and not sent so far, over all generator processes."""
+        for path in self._run.status.glob("*.jsonl"):
+            tail, latest = self._status.get(path, (JsonlTail(path), {}))
+            for line in tail.read():
+                latest = line
+            self._status[path] = (tail, latest)
+        return {name: sum(int(latest.get(name, 0)) for _, latest in self._status.values()) for name in COUNTS}
+
+    def probe(self) -> dict[str, int]:
+        """Send a second of traffic at the baseline rate, each request once, and return what was answered.
+
+        The keys are `attempted`, `acked`, `refused`, `unknown`, `producer` and `first`. Raises ChaosError.
+        """
+        rate = self._scenario.traffic.events_per_s
+        argv = [
+            sys.executable, "-m", "loadtests.probe", "--run-dir", str(self._run.root.resolve()), "--url", self._url,
+            "--count", str(max(self._batch, round(rate))), "--batch", str(self._batch), "--rate", str(rate),
+            "--producer", str(PROBE_PRODUCER), "--mode", self._ingest.mode,
+        ]  # fmt: skip
+        try:
+            done = subprocess.run(
+                argv,
+                cwd=PACKAGE_ROOT,
+                env=self._environment(),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=PROBE_DEADLINE_S,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ChaosError(f"the probe did not end within {PROBE_DEADLINE_S:g} s.") from error
+        if done.returncode != 0:
+            raise ChaosError(f"the probe ended with status {done.returncode}: {done.stderr.strip()[-300:]}")
+        answer: dict[str, int] = json.loads(done.stdout)
+        return answer
+
+    def _argv(self) -> list[str]:
+        scenario, traffic = self._scenario, self._scenario.traffic
+        requests_per_s = traffic.events_per_s / self._batch
+        users = max(1, math.ceil(requests_per_s / traffic.requests_per_user_s))
+        return [
+            sys.executable, "-m", "locust", "-f", str(PACKAGE_ROOT / "loadtests" / "locustfile.py"), "--headless",
+            "--host", self._url, "--users", str(users), "--spawn-rate", str(users),
+            "--run-time", f"{math.ceil(scenario.baseline_s + traffic.for_s + 2)}s",
+            "--run-dir", str(self._run.root.resolve()), "--seed", str(self._run.info.seed),
+            "--rate-per-user", repr(requests_per_s / users), "--batch", str(self._batch),
+            "--mode", self._ingest.mode, "--traffic", traffic.profile, "--curve-period", str(traffic.for_s),
+            "--loglevel", "WARNING",
+        ]  # fmt: skip
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "ICEQUAKE_INGEST_HEADERS": json.dumps(self._ingest.headers)}
+
+    def _last_line(self) -> str:
+        lines = self._child.log_tail().strip().splitlines() if self._child is not None else []
+        return lines[-1] if lines else "it said nothing"
