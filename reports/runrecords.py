@@ -136,7 +136,8 @@ def _if_there(lines: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _is_commit(line: dict[str, Any]) -> bool:
-    return line.get("object") == "commit" and line.get("verb") == "POST" and not line.get("begin")
+    whole = not line.get("begin") and not line.get("released")  # a zombie has a second line when it is let go
+    return whole and line.get("object") == "commit" and line.get("verb") == "POST"
 
 
 def _usable_sightings(observed: Observed, watch: Watch) -> dict[str, FirstSeen]:
