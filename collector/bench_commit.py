@@ -1,8 +1,9 @@
-"""Commit time of a table with many flushes behind it, beside a young one.
+"""Commit time of a table with many flushes behind it, beside that of a young one.
 
-Makes a table in a temporary directory (a SQLite catalog and local files), commits flushes of the given size through
-the collector's own path, with expiry and manifest merge as configured, and prints the median commit time around
-the 10th and around the last flush::
+Makes a table in a temporary directory (a SQLite catalog and local files), commits flushes through the collector's
+own path, with expiry and manifest merge as configured, then a second table with ten, and times the next commits of
+both in turn, so that a busy machine slows both alike. The catalog runs in the same process: its own work on the
+metadata, which a catalog server would do elsewhere, is part of the figures::
 
     python -m collector.bench_commit --flushes 1000
 """
@@ -19,7 +20,6 @@ from pathlib import Path
 
 from pyiceberg.catalog.sql import SqlCatalog
 
-from collector.clock import SystemClock
 from collector.cloudevents import DATA_JSON, Event
 from collector.commit import IcebergTable
 from collector.config import MaintenanceConfig
@@ -27,12 +27,13 @@ from collector.encode import to_rows
 from collector.store import Progress
 
 EARLY = 10
+ROUNDS = 15
 _T0_US = 1_767_225_600_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class CommitBench:
-    """Median commit times in milliseconds, expiry included where it fell due, and what the table holds at the end."""
+    """Median commit times in milliseconds, and what the older table holds at the end."""
 
     flushes: int
     early_ms: float
@@ -47,39 +48,51 @@ class CommitBench:
 
     def __str__(self) -> str:
         return (
-            f"commit at flush {EARLY}: {self.early_ms:.1f} ms, at flush {self.flushes}: {self.late_ms:.1f} ms, "
+            f"commit after {EARLY} flushes: {self.early_ms:.1f} ms, after {self.flushes}: {self.late_ms:.1f} ms, "
             f"ratio {self.ratio:.2f}; the table holds {self.snapshots} snapshots and {self.manifests} manifests"
         )
 
 
+class _Writer:
+    """One table and the number of its next flush."""
+
+    def __init__(self, catalog: SqlCatalog, name: str, rows: int, maintenance: MaintenanceConfig) -> None:
+        self._maintenance = maintenance
+        self._rows = rows
+        self._seq = 0
+        self._table = IcebergTable(lambda: catalog, name, maintenance=maintenance)
+        self._table.refresh()
+
+    def flush(self) -> float:
+        """Commit one flush; return the milliseconds of manifests, commit and expiry, without the data file."""
+        self._seq += 1
+        progress = Progress(f"bench/1/{self._seq}", "bench", 1, self._seq, 0.0, 0)
+        events = [_event(self._seq * self._rows + number) for number in range(self._rows)]
+        file = self._table.write(progress, 0, to_rows(events).table)
+        started = time.perf_counter()
+        self._table.commit(progress, self._table.prepare(progress, (file,), 0))
+        self._table.expire(self._maintenance, time.time())
+        return (time.perf_counter() - started) * 1000
+
+
 def run(flushes: int = 1000, rows: int = 100, *, maintenance: MaintenanceConfig | None = None) -> CommitBench:
-    """Commit ``flushes`` flushes of ``rows`` events; medians are of the flushes around the 10th and of the last tenth."""
+    """Commit ``flushes`` flushes of ``rows`` events to one table and ten to another, then time both in turn."""
     maintenance = maintenance or MaintenanceConfig(snapshot_min_age_s=0)
-    clock = SystemClock()
     with tempfile.TemporaryDirectory(prefix="bench-commit-") as root:
         (Path(root) / "warehouse").mkdir()
         catalog = SqlCatalog("bench", uri=f"sqlite:///{root}/catalog.db", warehouse=f"file://{root}/warehouse")
-        table = IcebergTable(lambda: catalog, "bench.events", clock=clock, maintenance=maintenance)
-        table.refresh()
-        times_ms = [_flush(table, seq, rows, maintenance, clock) for seq in range(1, flushes + 1)]
-        head = catalog.load_table("bench.events").current_snapshot()
+        old, young = (_Writer(catalog, f"bench.{name}", rows, maintenance) for name in ("old", "young"))
+        for writer, count in ((old, flushes), (young, EARLY)):
+            for _ in range(count):
+                writer.flush()
+        pairs = [(young.flush(), old.flush()) for _ in range(ROUNDS)]
+        loaded = catalog.load_table("bench.old")
+        head = loaded.current_snapshot()
         assert head is not None
-        manifests = len(head.manifests(catalog.load_table("bench.events").io))
-        snapshots = len(catalog.load_table("bench.events").metadata.snapshots)
+        manifests, snapshots = len(head.manifests(loaded.io)), len(loaded.metadata.snapshots)
         catalog.close()
-    early = statistics.median(times_ms[2 : 2 * EARLY] or times_ms)  # the first two warm up
-    late = statistics.median(times_ms[-max(1, flushes // 10) :])
+    early, late = (statistics.median(column) for column in zip(*pairs, strict=True))
     return CommitBench(flushes, early, late, snapshots, manifests)
-
-
-def _flush(table: IcebergTable, seq: int, rows: int, maintenance: MaintenanceConfig, clock: SystemClock) -> float:
-    """Write one flush; return the milliseconds that manifests, commit and expiry took, the data file excluded."""
-    progress = Progress(f"bench/1/{seq}", "bench", 1, seq, 0.0, 0)
-    file = table.write(progress, 0, to_rows([_event(seq * rows + n) for n in range(rows)]).table)
-    started = time.perf_counter()
-    table.commit(progress, table.prepare(progress, (file,), 0))
-    table.expire(maintenance, clock.time())
-    return (time.perf_counter() - started) * 1000
 
 
 def _event(number: int) -> Event:
@@ -95,9 +108,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--flushes", type=int, default=1000)
     parser.add_argument("--rows", type=int, default=100)
     parser.add_argument("--no-maintenance", action="store_true", help="show what happens without expiry and merge")
+    parser.add_argument("--snapshots-max", type=int, default=MaintenanceConfig().snapshots_max)
+    parser.add_argument("--manifests-max", type=int, default=MaintenanceConfig().manifests_max)
     given = parser.parse_args(argv)
+    on = MaintenanceConfig(given.snapshots_max, 0, given.manifests_max)
     off = MaintenanceConfig(snapshots_max=1 << 30, manifests_max=1 << 30)
-    print(run(given.flushes, given.rows, maintenance=off if given.no_maintenance else None))
+    print(run(given.flushes, given.rows, maintenance=off if given.no_maintenance else on))
     return 0
 
 

@@ -36,7 +36,6 @@ from pyiceberg.table.snapshots import (
     Snapshot,
     SnapshotSummaryCollector,
     Summary,
-    ancestors_of,
     update_snapshot_summaries,
 )
 from pyiceberg.transforms import HourTransform, IdentityTransform
@@ -437,7 +436,13 @@ def _unchanged(metadata: TableMetadata) -> list[dict[str, Any]]:
 
 
 def _ancestors(metadata: TableMetadata) -> Iterator[Snapshot]:
-    return iter(ancestors_of(metadata.current_snapshot(), metadata))
+    """Walk main from its head; pyiceberg's own walk searches the whole list for each parent."""
+    by_id = {snapshot.snapshot_id: snapshot for snapshot in metadata.snapshots}
+    snapshot = by_id.get(metadata.current_snapshot_id) if metadata.current_snapshot_id is not None else None
+    while snapshot is not None:
+        yield snapshot
+        parent = snapshot.parent_snapshot_id
+        snapshot = by_id.get(parent) if parent is not None else None
 
 
 def _last_sequence(metadata: TableMetadata) -> int:
