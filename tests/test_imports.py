@@ -50,7 +50,8 @@ def imported(name: str, path: Path) -> Iterator[tuple[int, str]]:
             module = ".".join([*base, *([node.module] if node.module else [])])
             yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
-            yield from ((node.lineno, arg.value) for arg in node.args if isinstance(arg, ast.Constant) and arg.value)
+            constants = (arg.value for arg in node.args if isinstance(arg, ast.Constant))
+            yield from ((node.lineno, value) for value in constants if isinstance(value, str) and value)
 
 
 def within(name: str, packages: tuple[str, ...]) -> bool:
