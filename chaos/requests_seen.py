@@ -36,7 +36,7 @@ class RequestsSeen:
         return sum(
             line["upstream"] == upstream and _overlaps(line, since_ns, until_ns)
             for line in list(self._refresh())
-            if not line.get("begin") and not line.get("released") and not line.get("released")
+            if not line.get("begin") and not line.get("released")
         )
 
     def count(self, trigger: Trigger, since_ns: int) -> int:
