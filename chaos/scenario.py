@@ -27,7 +27,7 @@ from msgspec import Meta, Struct, field
 from chaos.errors import BadScenario
 from chaos.faults import CATALOGUE, FaultSpec, catalogue
 from chaos.trigger import Trigger, parse_trigger
-from loadtests.records.documents import parse_yaml
+from loadtests.records.documents import parse_yaml, validation_sentence
 from loadtests.records.errors import InvalidDocument, RecordError
 from loadtests.records.schema import schema_name
 
@@ -202,7 +202,7 @@ def _step(path: Path, text: str, scenario: Scenario, index: int) -> Step:
         trigger = parse_trigger(step.after) if step.after is not None else None
         spec = faults[step.fault].with_params(step.params)
     except (ValueError, msgspec.ValidationError) as error:
-        raise wrong(str(error)) from error
+        raise wrong(validation_sentence(str(error))) from error
     return Step(index, spec, step.at_s, trigger, step.for_s)
 
 

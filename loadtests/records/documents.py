@@ -56,7 +56,7 @@ def parse_yaml(text: str, kind: type[T], *, path: Path | str = "<string>", schem
     try:
         return msgspec.convert(plain if plain is not None else {}, kind)
     except msgspec.ValidationError as error:
-        raise InvalidDocument(path, line_of(node, str(error)), _sentence(str(error))) from error
+        raise InvalidDocument(path, line_of(node, str(error)), validation_sentence(str(error))) from error
 
 
 def _check_declared(declared: object, schema: str, path: Path | str, line: int | None) -> None:
@@ -66,8 +66,10 @@ def _check_declared(declared: object, schema: str, path: Path | str, line: int |
         raise InvalidDocument(path, line, f"schema: {declared!r} is not a version of {schema_name(schema)}.") from error
 
 
-def _sentence(message: str) -> str:
+def validation_sentence(message: str) -> str:
+    """Return a msgspec message as one sentence that begins with the place: `steps[1].at_s: Expected ...`."""
     what, where = _split(message)
+    what = what.rstrip(".")
     return f"{where}: {what}." if where else f"{what}."
 
 

@@ -58,14 +58,14 @@ def test_shipped_scenarios_can_be_run(name: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("fault: nothing", "fault: earthquake", "DIR/mine.yaml:5: steps[0]: there is no fault 'earthquake'; catalogue.yaml has commit-answer-lost, "),
+        ("fault: nothing", "fault: earthquake", "DIR/mine.yaml:5: steps[0]: there is no fault 'earthquake'; catalogue.yaml has "),
         ("at_s: 1, for_s: 5", "at_s: 16, for_s: 5", "DIR/mine.yaml:5: steps[0]: it ends at 21 s, but traffic ends at 20 s; shorten it."),
         ("    for_s: 5", "    for_s: 21", "DIR/mine.yaml:6: steps[1]: it ends at 21 s, but traffic ends at 20 s; shorten it."),
         ("at_s: 1, ", "", "DIR/mine.yaml:5: steps[0]: give either at_s or after."),
         ("at_s: 1, ", "at_s: 1, after: 1st commit, ", "DIR/mine.yaml:5: steps[0]: give either at_s or after."),
         ("2nd commit POST", "sometime", 'DIR/mine.yaml:6: steps[1]: after: \'sometime\' is not of the form "2nd commit POST".'),
         ("2nd commit POST", "2nd snapshot", "DIR/mine.yaml:6: steps[1]: after: the gateway knows no object 'snapshot'; "),
-        ("latency_ms: 900", "latency_ms: long", "DIR/mine.yaml:6: steps[1]: Expected `int`, got `str` - at `$.latency_ms`"),
+        ("latency_ms: 900", "latency_ms: long", "DIR/mine.yaml:6: steps[1]: latency_ms: Expected `int"),
         ("latency_ms: 900", "latency: 900", "DIR/mine.yaml:6: steps[1]: Object contains unknown field `latency`"),
         ("at_s: 1", "at_s: soon", "DIR/mine.yaml:5: steps[0].at_s: Expected `float | null`, got `str`."),
         ("at_s: 1", "at: 1", "DIR/mine.yaml:5: steps[0]: Object contains unknown field `at`."),
