@@ -38,5 +38,6 @@ def _checks(everything: bool, arguments: tuple[str, ...]) -> list[tuple[str, lis
         ("ruff check", ["ruff", "check", "-q"]),
         ("ruff format", ["ruff", "format", "--check", "-q"]),
         ("mypy --strict", mypy),
-        ("pytest", ["pytest", "-q", *chosen, *arguments]),
+        # Most of the time is spent waiting for servers; a file stays in one process, so that servers are shared.
+        ("pytest", ["pytest", "-q", "-n", "4", "--dist", "loadfile", *chosen, *arguments]),
     ]
