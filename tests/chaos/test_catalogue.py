@@ -28,7 +28,7 @@ def test_every_named_fault_can_be_built(name: str) -> None:
     spec = catalogue()[name]
     assert spec.name == name
     assert spec.about
-    assert isinstance(spec.build(), MECHANISMS[spec.mechanism])  # type: ignore[arg-type]
+    assert isinstance(spec.build(), MECHANISMS[spec.mechanism])
 
 
 def test_the_first_faults_are_there() -> None:

@@ -137,7 +137,12 @@ def test_steps_overlap(stage: Stage) -> None:
 def test_what_is_on_is_told(stage: Stage) -> None:
     """`active` names injected faults only; `stop` heals them, and waits until that is done."""
     asked = threading.Event()
-    fault = stage.fault(finished=lambda: asked.set() or False)
+
+    def unfinished() -> bool:
+        asked.set()
+        return False
+
+    fault = stage.fault(finished=unfinished)
     nemesis = stage.play(step(0, fault, for_s=3600), wait=lambda event, s: s > 0 and until_stopped(event, s))
     assert asked.wait(PATIENCE_S)
     assert nemesis.active == ["fake"]
