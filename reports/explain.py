@@ -24,6 +24,7 @@ from reports.judge import RANGES_KEPT, compare
 from reports.obligations import Attempt, attempts_of
 from reports.observed import ObservedFile
 from reports.reconcile import Range, Reconciliation, each_event
+from reports.run_argument import find_run, run_argument
 from reports.runrecords import RunRecords, read_run
 
 SETS = {
@@ -116,15 +117,15 @@ def safe(text: str) -> str:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@run_argument
 @click.argument("what", type=click.Choice(list(SETS)))
 @click.option(
     "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Print at most so many events."
 )
-def main(run: Path, what: str, limit: int) -> None:
-    """Print the events of RUN that are WHAT, one by one."""
+def main(run: str, runs: Path, what: str, limit: int) -> None:
+    """Print the events of RUN that are WHAT, one by one. RUN: a run directory, `last`, a name or a run id below --runs."""
     try:
-        records = read_run(run)
+        records = read_run(find_run(runs, run))
         result = compare(records, keep=max(limit, RANGES_KEPT))
         paragraphs = list(islice(explain(records, result, what), limit + 1))
     except (ReportError, RecordError) as error:

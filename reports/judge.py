@@ -25,6 +25,7 @@ from reports.first_screen import first_screen
 from reports.measures import last_heal_ns, sections
 from reports.obligations import ACKED, ATTEMPTED, UNKNOWN
 from reports.reconcile import Punctual, Reconciliation, reconcile
+from reports.run_argument import find_run, run_argument
 from reports.run_checks import run_checks
 from reports.runrecords import RunRecords, read_run
 from reports.verdict import EXIT_CODES, Totals, VerdictDoc, worst, write_verdict
@@ -107,14 +108,15 @@ def _totals(records: RunRecords, result: Reconciliation) -> Totals:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@run_argument
 @click.option("--json", "as_json", is_flag=True, help="Print verdict.json instead of the first screen.")
-def main(run: Path, as_json: bool) -> None:
-    """Judge RUN (a run directory) from its records."""
+def main(run: str, runs: Path, as_json: bool) -> None:
+    """Judge RUN from its records: a run directory, or `last`, a name or a run id below --runs."""
     try:
-        document = judge(run)
-        write_verdict(run / "verdict.json", document)
-        (run / "summary.txt").write_text("\n".join(document.first_screen) + "\n", encoding="utf-8")
+        root = find_run(runs, run)
+        document = judge(root)
+        write_verdict(root / "verdict.json", document)
+        (root / "summary.txt").write_text("\n".join(document.first_screen) + "\n", encoding="utf-8")
     except ReportError as error:
         _fail(str(error), type(error).__name__, error.exit_code, as_json)
     except (RecordError, OSError) as error:

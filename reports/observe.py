@@ -39,6 +39,7 @@ from reports.observed import (
     write_index,
     write_keys,
 )
+from reports.run_argument import run_argument
 from reports.stages import Stage
 from reports.tablewalk import (
     Damage,
@@ -251,11 +252,11 @@ def _second_opinion(
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-def main(run: Path) -> None:
-    """Read the table of RUN (a run directory) into RUN/observed."""
+@run_argument
+def main(run: str, runs: Path) -> None:
+    """Read the table of RUN into its observed/. RUN: a run directory, `last`, a name or a run id below --runs."""
     try:
-        observed = observe(RunDir.open(run))
+        observed = observe(RunDir.find(runs, run))
     except (RecordError, ReportError) as error:
         click.echo(f"observe: {error}", err=True)
         sys.exit(254)

@@ -30,6 +30,7 @@ from reports.junit import junit_xml
 from reports.lanes import Lane, draw_lanes
 from reports.page import Page, page_of
 from reports.palette import css_variables, dark_twins
+from reports.run_argument import run_argument
 from reports.screen import visible
 from reports.story import Story, read_story
 from reports.verdict import read_verdict
@@ -161,8 +162,7 @@ def markdown_code(text: object) -> str:
 
 
 @click.command()
-@click.argument("run")
-@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), help="Where run directories are.")
+@run_argument
 def main(run: str, runs: Path) -> None:
     """Write report.html, report.md and junit.xml of RUN: a run directory, or `last`, a name or a run id below --runs."""
     try:
