@@ -215,6 +215,19 @@ def test_too_many_headers_are_431(make_door: MakeDoor) -> None:
         (EVENT, "br", 415),
         (EVENT, "gzip, gzip, gzip, gzip", 415),
     ],
+    ids=[
+        "gzip",
+        "x-gzip",
+        "identity",
+        "twice",
+        "two members",
+        "cut",
+        "junk behind",
+        "empty",
+        "plain",
+        "unknown",
+        "too often",
+    ],
 )
 def test_content_encodings(door: Door, body: bytes, encoding: str, status: int) -> None:
     """gzip in any number of members, up to three stages; anything else is named in the refusal."""
