@@ -89,10 +89,10 @@ def sentence(capsys: pytest.CaptureFixture[str]) -> str:
         ("schema nonsense", r"icequake: Invalid value for .*'nonsense' is not one of 'scenario', 'target'"),
         ("bench nonsense", r"icequake: Invalid value for .*'nonsense' is not one of 'verify'"),
         ("up --stack moon", r"icequake: Invalid value for '--stack': 'moon' is not "),
-        ("judge nowhere", r"judge: nowhere is not a run directory \(it has no run\.json\)\."),
-        ("explain nowhere lost", r"explain: nowhere is not a run directory"),
+        ("judge nowhere", r"judge: there is no run 'nowhere' in runs; `icequake list runs` shows"),
+        ("explain nowhere lost", r"explain: there is no run 'nowhere' in runs; "),
         ("explain nowhere", r"icequake: Missing argument "),
-        ("observe nowhere", r"observe: nowhere is not a run directory"),
+        ("observe nowhere", r"observe: there is no run 'nowhere' in runs; "),
         ("report nowhere", r"render: there is no run 'nowhere' in runs; `icequake list runs` shows what there is\."),
     ],
 )  # fmt: skip
