@@ -88,15 +88,41 @@ class Runner:
         self._target = self._placed.target
         self.run = self._create()
         self._window = self.run.info.window
-        self._timeline = Timeline(self.run.timeline, self.run.info.run_id, listener=display.entry)
+        self._timeline = Timeline(self.run.timeline, self.run.info.run_id, listener=self._heard)
         self._seen = RequestsSeen(self.run)
         self._sampler = Sampler(self._target, self.run)
-        self._generator = Generator(self.run, self._plan.scenario, self._target.ingest, self._ingest_url(), warden)
+        self._generator = self._make_generator()
         self._readers = Readers(self.run, stack.addresses)
         self._process: TargetProcess | None = None
         self._auditor: Child | None = None
         self._nemesis: Nemesis | None = None
         self._noticed: set[str] = set()
+        self.interrupted = False
+
+    # -- what another way of driving a run may replace
+
+    def _make_generator(self) -> Generator:
+        return Generator(self.run, self._plan.scenario, self._target.ingest, self._ingest_url(), self._warden)
+
+    def _heard(self, entry: dict[str, Any]) -> None:
+        """Take note of an entry that was written to the timeline."""
+        self._display.entry(entry)
+
+    def _traffic_flows(self) -> None:
+        """Wait as long as traffic is to flow while faults come and go."""
+        self._until(self._plan.scenario.traffic.for_s)
+
+    def _active_faults(self) -> list[str]:
+        return self._nemesis.active if self._nemesis is not None else []
+
+    def _end_faults(self) -> None:
+        """Heal every step that is on and let none begin. Raises ChaosError when a step failed."""
+        try:
+            if self._nemesis is not None:
+                self._nemesis.stop()
+        except ChaosError:
+            self._warden.heal_all()  # a step that failed must not leave the others on
+            raise
 
     # -- the whole
 
@@ -107,6 +133,7 @@ class Runner:
                 try:
                     self._phases()
                 except Interrupted as why:
+                    self.interrupted = True
                     self._stopped(str(why))
                 except ChaosError as error:
                     self._stopped(f"the harness failed: {error}")
@@ -252,7 +279,7 @@ class Runner:
         steps = [step for step in self._plan.steps if self._possible(step)]
         self._nemesis = Nemesis(steps, self._env_of, self._timeline)
         self._nemesis.start(origin_ns)
-        self._until(self._plan.scenario.traffic.for_s)
+        self._traffic_flows()
         self._end_traffic()
 
     def _env_of(self, step: Step) -> Env:
@@ -268,8 +295,7 @@ class Runner:
             self.run.info.stopped = problem
 
     def _heal(self) -> None:
-        if self._nemesis is not None:
-            self._nemesis.stop()
+        self._end_faults()
         left = [healed for healed in self._warden.heal_all() if not healed["ok"]]
         if left:
             raise ChaosError(f"not healed: {left[0]['what']} ({left[0]['detail']}); run `icequake heal`.")
@@ -374,7 +400,7 @@ class Runner:
         progress.refused, progress.unknown = counts["refused"], counts["unknown"]
         progress.visible = self._sampler.refresh_visible().get("visible")
         progress.fill_ratio, progress.flushes = self._sampler.fill_ratio, self._sampler.flushes
-        progress.faults = self._nemesis.active if self._nemesis is not None else []
+        progress.faults = self._active_faults()
         self._notice_target()
         self._display.tick()
 

@@ -54,9 +54,9 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("BUFFER_MAX_PARTITIONS", "512", "Distinct (type, hour) pairs buffered at once; beyond, 503."),
     Variable("DEDUPE_WINDOW_S", "3600", "How long a (source, id) is remembered; survives restart. 0 turns it off."),
     Variable("DEDUPE_MAX_EVENTS", "10000000", "Most (source, id) pairs remembered; the oldest go first."),
-    Variable("SNAPSHOTS_MAX", "200", "Snapshots kept in the table; older ones are expired."),
+    Variable("SNAPSHOTS_MAX", "60", "Snapshots kept in the table; older ones are expired."),
     Variable("SNAPSHOT_MIN_AGE_S", "300", "No snapshot younger than this is expired."),
-    Variable("MANIFESTS_MAX", "100", "Manifests of a snapshot before a flush merges small ones."),
+    Variable("MANIFESTS_MAX", "40", "Manifests of a snapshot before a flush merges small ones."),
     Variable("MAX_BODY_BYTES", "4194304", "Largest request body on the wire."),
     Variable("MAX_DECOMPRESSED_BYTES", "16777216", "Largest body after each stage of decompression."),
     Variable("MAX_BATCH_EVENTS", "2000", "Most events in one request."),
@@ -96,9 +96,9 @@ class DedupeConfig:
 class MaintenanceConfig:
     """Bounds that keep table metadata small."""
 
-    snapshots_max: int = 200
+    snapshots_max: int = 60
     snapshot_min_age_s: int = 300
-    manifests_max: int = 100
+    manifests_max: int = 40
 
 
 @dataclass(frozen=True, slots=True)
