@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "chaos.commands.gameday:gameday",
         "One scenario, two targets: the reference passes, the naive one fails.",
     ),
+    "catalogue": ("chaos.commands.catalogue:catalogue_command", "Try every named fault, one short run each."),
     "plan": ("chaos.commands.plan:plan", "Say what a run would touch, before it does."),
     "list": ("chaos.commands.listing:listing", "List scenarios, faults, targets, traffic or runs."),
     "up": ("chaos.commands.up:up", "Start the stack for a person, and print its addresses."),

@@ -15,6 +15,7 @@ from msgspec import Struct, field
 
 from chaos.faults.env import Mechanism
 from chaos.faults.http import GatewayRule
+from chaos.faults.micro import Micro
 from chaos.faults.nothing import Nothing
 from chaos.faults.process import KillProcess
 from chaos.faults.toxic import Toxic
@@ -37,11 +38,13 @@ class FaultSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, r
         about: What breaks, in one sentence.
         mechanism: A key of `MECHANISMS`.
         params: Its parameters; a scenario's `with` overrides them one by one.
+        micro: How `icequake catalogue` tries it.
     """
 
     about: str
     mechanism: str
     params: dict[str, Any] = field(default_factory=dict)
+    micro: Micro = field(default_factory=Micro)
     name: str = ""
 
     def with_params(self, params: dict[str, Any]) -> FaultSpec:

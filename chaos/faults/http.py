@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -22,12 +22,18 @@ class GatewayRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     Attributes:
         match: Which requests.
         action: What happens to them.
-        times: Healed as soon as it was applied so often; None: it stays as long as the step lasts.
+        times: Healed as soon as it was applied so often; None: it stays as long as the step lasts. Healing lets go of what a rule
+            holds (a zombie, a late answer), so such a rule has none.
+        on_delete: What becomes of requests that the rule still holds when it is healed.
+        counts: Which requests met it: those it was `applied` to, or all that were `judged` by it (for a rule that is a law of the
+            object store rather than a failure, such as `r2-limits`).
     """
 
     match: dict[str, Any]
     action: dict[str, Any]
     times: Annotated[int, Meta(ge=1)] | None = None
+    on_delete: Literal["release", "drop"] = "release"
+    counts: Literal["applied", "judged"] = "applied"
 
     def __post_init__(self) -> None:
         """Refuse what the gateway would refuse, before anything runs. Raises ValueError."""
@@ -38,7 +44,7 @@ class GatewayRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def as_rule(self) -> dict[str, Any]:
         """Return the rule as the gateway takes it."""
-        return {"match": self.match, "action": self.action}
+        return {"match": self.match, "action": self.action, "on_delete": self.on_delete}
 
     def problem(self, *, starts_target: bool) -> str | None:
         """A target that runs elsewhere does not write through our gateway."""
@@ -77,8 +83,11 @@ class RuleInjection:
 
     def effect(self) -> Effect:
         """Tell how many requests the gateway applied it to."""
-        reason = None if self._applied else "no request matched it while it was on"
-        return Effect(self._applied, self._passed, reason, {})
+        affected, escaped = self._applied, self._passed
+        if self._rule.counts == "judged":
+            affected, escaped = affected + escaped, 0
+        reason = None if affected else "no request matched it while it was on"
+        return Effect(affected, escaped, reason, {})
 
     def _count(self) -> None:
         counted = self._env.stack.gateway.rule_counters(self._name)

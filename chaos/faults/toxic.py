@@ -1,41 +1,73 @@
 """Toxiproxy toxics on the paths ingest, r2 and catalog, for established connections too.
 
 Toxiproxy draws toxicity once a connection and has no working seed, so every toxic here has toxicity 1. That it took effect is
-measured: a probe of ours goes the same way before, during and after.
+measured: a probe of ours goes the same way before, during and after, on a new connection and on one from before.
 """
 
 from __future__ import annotations
 
-import http.client
 import time
-import urllib.error
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from chaos.faults.env import Effect, Env
-from chaos.loopback import open_url
+from chaos.faults.probe import PROBE_PATH, Probe, Reading
+from chaos.faults.toxic_kinds import KINDS, Kind, probe_for
 
-PROBE_PATH = "/icequake-probe"
-_PROBE_DEADLINE_S = 15.0
+__all__ = ["PROBE_PATH", "Toxic", "ToxicInjection"]
 
 Millis = Annotated[int, Meta(ge=0, le=600_000)]
+Positive = Annotated[int, Meta(gt=0, le=1_000_000_000)]
 
 
 class Toxic(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Latency on one path, in one direction.
+    """One toxic on one path, in one direction; `chaos.faults.toxic_kinds` says which kind takes which parameters.
 
     Attributes:
         path: Which proxy.
-        latency_ms: Added to every chunk of data; a multi-request upload pays it several times.
-        jitter_ms: Plus or minus so much, uniformly.
-        stream: `downstream` delays answers, `upstream` requests.
+        kind: latency, bandwidth, timeout, reset_peer, slow_close, slicer, limit_data, down or flapping.
+        stream: `downstream` disturbs answers, `upstream` requests; down and flapping know no direction.
+        latency_ms, jitter_ms: Added to every chunk of data, plus or minus.
+        rate_kb_s: Of bandwidth.
+        timeout_ms: Of timeout (0: hold for ever) and reset_peer.
+        delay_ms: Of slow_close (before the end) and slicer (between pieces).
+        size_bytes: Of slicer (a piece, plus or minus a third) and limit_data (a connection).
+        down_ms, up_ms: Of flapping.
     """
 
     path: Literal["ingest", "r2", "catalog"]
-    latency_ms: Annotated[int, Meta(gt=0, le=600_000)]
-    jitter_ms: Millis = 0
+    kind: str = "latency"
     stream: Literal["upstream", "downstream"] = "downstream"
+    latency_ms: Annotated[int, Meta(gt=0, le=600_000)] | None = None
+    jitter_ms: Millis | None = None
+    rate_kb_s: Positive | None = None
+    timeout_ms: Millis | None = None
+    delay_ms: Positive | None = None
+    size_bytes: Positive | None = None
+    down_ms: Positive | None = None
+    up_ms: Positive | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse parameters that the kind lacks or does not know. Raises ValueError."""
+        if self.kind not in KINDS:
+            raise ValueError(f"there is no toxic of kind {self.kind!r}; there are {', '.join(KINDS)}.")
+        kind, given = KINDS[self.kind], self.params.keys()
+        if missing := sorted(kind.required - given):
+            raise ValueError(f"a toxic of kind {self.kind} needs {', '.join(missing)}.")
+        if unknown := sorted(given - kind.required - kind.optional):
+            raise ValueError(f"a toxic of kind {self.kind} does not take {', '.join(unknown)}.")
+
+    @property
+    def params(self) -> dict[str, int]:
+        """What was given beside path, kind and stream."""
+        fields = msgspec.structs.asdict(self)
+        return {
+            name: value
+            for name, value in fields.items()
+            if name not in ("path", "kind", "stream") and value is not None
+        }
 
     def problem(self, *, starts_target: bool) -> str | None:
         """A target that runs elsewhere does not write through our proxies."""
@@ -53,54 +85,102 @@ class ToxicInjection:
 
     def __init__(self, toxic: Toxic, env: Env, name: str) -> None:
         self._toxic, self._env, self._name = toxic, env, name
-        self._before_ms = self._probe_ms()
+        self._kind: Kind = KINDS[toxic.kind]
+        self._cuts, self._is_down, self._switch_at = 0, False, 0.0
+        kept = self._probe()
+        self._before = self._ask(kept)
         self._since_ns = time.monotonic_ns()
-        attributes = {"latency": toxic.latency_ms, "jitter": toxic.jitter_ms}
-        env.stack.toxics.add(toxic.path, "latency", attributes, stream=toxic.stream, name=name)
-        self._during_ms = self._probe_ms()
+        self._put()
+        self._live = kept.ask() if toxic.kind != "slow_close" else None
+        kept.close()
+        self._during = self._ask()
         self._until_ns = self._since_ns
-        self._after_ms: float | None = None
+        self._after: Reading | None = None
 
     def finished(self) -> bool:
-        """A toxic lasts until it is removed."""
+        """A toxic lasts until it is removed; asked often, this is also where flapping flaps."""
+        if self._toxic.kind == "flapping" and time.monotonic() >= self._switch_at:
+            self._flap(down=not self._is_down)
         return False
 
     def heal(self) -> None:
-        """Remove the toxic and see that Toxiproxy no longer lists it."""
+        """Remove the toxic, or let the proxy listen, and see that it is so."""
         self._until_ns = time.monotonic_ns()
-        self._env.stack.toxics.remove(self._toxic.path, self._name)
-        self._after_ms = self._probe_ms()
+        if self._kind.attributes is None:
+            self._env.stack.toxics.enable(self._toxic.path)
+        else:
+            self._env.stack.toxics.remove(self._toxic.path, self._name)
+        self._after = self._ask()
 
     def effect(self) -> Effect:
         """Count the target's requests on this path while it was on; none count unless the probe felt it."""
+        measured = self._measured()
         passed = self._env.seen.on_path(self._toxic.path, self._since_ns, self._until_ns)
-        measured = {
-            "probe_ms_before": self._before_ms,
-            "probe_ms_during": self._during_ms,
-            "probe_ms_after": self._after_ms,
-        }
-        least_ms = 0.8 * (self._toxic.latency_ms - self._toxic.jitter_ms)
-        if self._during_ms is not None and self._during_ms < least_ms:
-            reason = f"a probe on the same path took {self._during_ms:g} ms; at least {least_ms:g} ms were planned"
+        if reason := self._kind.felt(self._toxic.params, self._toxic.stream, self._before, self._during):
             return Effect(0, passed, reason, measured)
-        if passed == 0:
-            return Effect(0, 0, f"the target sent nothing on path {self._toxic.path} while it was on", measured)
-        return Effect(passed, 0, None, measured)
+        affected, escaped = self._met(passed)
+        if affected == 0:
+            return Effect(0, escaped, f"the target sent nothing on path {self._toxic.path} while it was on", measured)
+        return Effect(affected, escaped, None, measured)
 
-    def _probe_ms(self) -> float | None:
-        """Return how long an answer takes on this path; None when none came in time (slower than any plan)."""
+    def _met(self, passed: int) -> tuple[int, int]:
+        """Count affected and escaped requests; of those that a cut path kept from us there is no record."""
+        if not self._kind.blocks:
+            return passed, 0
+        if self._toxic.path == "ingest":
+            hit = self._env.seen.disturbed(self._since_ns, self._until_ns)
+            return hit, max(0, passed - hit)
+        length_ns = self._until_ns - self._since_ns
+        expected = self._env.seen.on_path(self._toxic.path, self._since_ns - length_ns, self._since_ns)
+        if self._toxic.kind == "flapping":
+            return (self._cuts if expected + passed else 0), passed
+        return max(passed, expected), 0
+
+    def _measured(self) -> dict[str, Any]:
+        readings = {"before": self._before, "during": self._during, "live": self._live, "after": self._after}
+        measured: dict[str, Any] = {
+            f"probe_ms_{when}": reading.ms if reading.whole else None
+            for when, reading in readings.items()
+            if reading is not None
+        }
+        if self._kind.blocks:
+            measured |= {f"answered_{when}": reading.whole for when, reading in readings.items() if reading is not None}
+        if self._toxic.kind == "slow_close":
+            measured["closed_ms_during"] = self._during.closed_ms
+        if self._cuts:
+            measured["cuts"] = self._cuts
+        return measured
+
+    def _put(self) -> None:
+        if self._toxic.kind == "flapping":
+            self._flap(down=True)
+        elif self._kind.attributes is None:
+            self._env.stack.toxics.disable(self._toxic.path)
+        else:
+            attributes = self._kind.attributes(self._toxic.params)
+            self._env.stack.toxics.add(
+                self._toxic.path, self._toxic.kind, attributes, stream=self._toxic.stream, name=self._name
+            )
+
+    def _flap(self, *, down: bool) -> None:
+        toxics, path = self._env.stack.toxics, self._toxic.path
+        (toxics.disable if down else toxics.enable)(path)
+        self._is_down, self._cuts = down, self._cuts + down
+        lasts_ms = self._toxic.down_ms if down else self._toxic.up_ms
+        self._switch_at = time.monotonic() + (lasts_ms or 0) / 1000
+
+    def _probe(self) -> Probe:
         addresses = self._env.stack.addresses
         base = {
             "ingest": addresses.ingest_faulted,
             "r2": addresses.s3_faulted,
             "catalog": addresses.catalog_faulted,
         }[self._toxic.path]
-        started = time.monotonic()
-        try:
-            with open_url(base + PROBE_PATH, timeout=_PROBE_DEADLINE_S) as answer:
-                answer.read()
-        except urllib.error.HTTPError as error:
-            error.close()  # any answer will do: it came back the whole way
-        except (OSError, http.client.HTTPException):
-            return None
-        return round((time.monotonic() - started) * 1000, 1)
+        return probe_for(self._toxic.kind, base, self._toxic.params, self._toxic.stream)
+
+    def _ask(self, probe: Probe | None = None) -> Reading:
+        asking = probe or self._probe()
+        reading = asking.ask_once() if self._toxic.kind == "slow_close" else asking.ask()
+        if probe is None:
+            asking.close()
+        return reading
