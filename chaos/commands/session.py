@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import click
 from chaos.display import Display
 from chaos.errors import BadInput
 from chaos.leftovers import describe, heal_leftovers
+from chaos.scratch import scratch
 from chaos.stack import STACKS, Stack, attach, start
 from chaos.warden_client import Warden
 
@@ -40,12 +40,12 @@ def session(stack: str, *, runs: Path, seed: int, display: Display) -> Iterator[
     runs.mkdir(parents=True, exist_ok=True)
     for one in heal_leftovers(runs):
         display.say(f"left over from an earlier run: {describe(one)}")
-    with tempfile.TemporaryDirectory(prefix="icequake-", ignore_cleanup_errors=True) as scratch, Warden() as warden:
+    with scratch(runs) as directory, Warden() as warden:
         if stack == "up":
             running = attach(runs / STATE, warden)
         else:
             display.say(f"starting the {stack} stack: storage, catalog, gateway and Toxiproxy")
-            running = start(STACKS[stack], warden, Path(scratch), seed=seed)
+            running = start(STACKS[stack], warden, directory, seed=seed)
         with running:
             yield Session(warden, running)
 
