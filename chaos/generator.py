@@ -129,5 +129,7 @@ class Generator:
         return {**os.environ, "ICEQUAKE_INGEST_HEADERS": json.dumps(self._ingest.headers)}
 
     def _last_line(self) -> str:
-        lines = self._child.log_tail().strip().splitlines() if self._child is not None else []
-        return lines[-1] if lines else "it said nothing"
+        """The last error that Locust logged; behind it come its tables."""
+        lines = self._child.log_tail(20_000).strip().splitlines() if self._child is not None else []
+        errors = [line.partition("/ERROR/")[2] for line in lines if "/ERROR/" in line]
+        return (errors or lines or ["it said nothing"])[-1]
