@@ -13,7 +13,7 @@ from typing import Literal
 
 from pyiceberg.table import Table
 
-from chaos.table.container import read_container
+from chaos.table.container import SYNC_BYTES, Container, read_container
 from chaos.table.errors import NotAContainer, NotApplicable
 from chaos.table.store import ObjectStore
 from chaos.table.walk import read_list, read_manifest
@@ -97,12 +97,24 @@ def _length(data: bytes, _rng: random.Random) -> bytes:
         return data[:-footer] + bytes(GARBAGE_BYTES) + data[-footer:]
     if data.startswith(b"{"):
         return data + b"\n"
-    return data + b"\x00\x00" + data[_ends(data)[0] - 16 : _ends(data)[0]]
+    container = _container(data)
+    codec = container.metadata.get("avro.codec", b"null").decode("ascii", "replace")
+    if codec not in _NOTHING:
+        raise NotApplicable(f"an empty block of the codec {codec} is not known here.")
+    return data + b"\x00" + _NOTHING[codec] + data[container.header_end - SYNC_BYTES : container.header_end]
+
+
+_NOTHING = {"null": b"\x00", "deflate": b"\x04\x03\x00"}
+"""Codec -> length and bytes of a block without records (deflate needs two bytes to say nothing)."""
 
 
 def _ends(data: bytes) -> tuple[int, ...]:
+    return _container(data).ends
+
+
+def _container(data: bytes) -> Container:
     try:
-        return read_container(data).ends
+        return read_container(data)
     except NotAContainer as error:
         raise NotApplicable(f"it has no Avro blocks: {error}.") from error
 

@@ -57,11 +57,12 @@ class Lake:
     def __init__(self, root: Path, *, snapshots: int = 3, spec: PartitionSpec = SPEC) -> None:
         self.root = root
         self.properties = {
+            "name": "lake",
             "type": "sql",
             "uri": f"sqlite:///{root}/catalog.db",
             "warehouse": f"file://{root}/warehouse",
         }
-        self.catalog = SqlCatalog("lake", **self.properties)
+        self.catalog = SqlCatalog(**self.properties)
         self.catalog.create_namespace("lake")
         table = self.catalog.create_table(NAME, SCHEMA, partition_spec=spec)
         for index in range(snapshots):
@@ -74,5 +75,5 @@ class Lake:
 
     def ids(self) -> list[str]:
         """Ids of all rows, sorted, read with a fresh catalog."""
-        table = SqlCatalog("lake", **self.properties).load_table(NAME)
+        table = SqlCatalog(**self.properties).load_table(NAME)
         return sorted(table.scan(selected_fields=("id",)).to_arrow()["id"].to_pylist())
