@@ -10,6 +10,8 @@ ChaosError                     exit 255: the harness itself failed
 ├── WardenGone                 the warden ended, or gave up on this process's lease
 ├── StackInUse                 another run uses the attached stack
 ├── HealFailed                 a fault could not be proved removed
+├── NotPossible                a fault cannot be injected on this machine or into this target; its step is void
+├── NotNow                     an operator asked for what the present phase of a live session does not allow
 └── BadInput                   exit 254: arguments or files a person has to change
     ├── BadScenario
     ├── BadTarget
@@ -98,6 +100,18 @@ class HealFailed(ChaosError):
     """A fault could not be proved removed."""
 
     code = "heal_failed"
+
+
+class NotNow(ChaosError):
+    """An operator asked for what the present phase of a live session does not allow; later it may."""
+
+    code = "not_now"
+
+
+class NotPossible(ChaosError):
+    """A fault cannot be injected on this machine or into this target; its step is void."""
+
+    code = "not_possible"
 
 
 class BadInput(ChaosError):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.errors import ChaosError, HealFailed
+from chaos.errors import ChaosError, HealFailed, NotPossible
 from chaos.faults.env import Env, Injection
 from chaos.scenario import Step
 from loadtests.records.timeline import Timeline
@@ -86,6 +86,8 @@ class Nemesis:
                 self._inject_and_heal(state, env)
             else:
                 self._note(state, "void", reason="its moment never came before traffic ended")
+        except NotPossible as error:
+            self._note(state, "void", reason=f"not possible here: {error}")
         except ChaosError as error:
             self.failure = self.failure or error
             self._note(state, "failed", error=str(error))

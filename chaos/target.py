@@ -8,7 +8,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from chaos.loopback import open_url
 from chaos.stack import Addresses
 from chaos.warden_client import PACKAGE_ROOT, Child, Warden
 from loadtests.records.errors import RecordError
-from loadtests.records.target import Process, Target, load_target
+from loadtests.records.target import CrashPoints, Process, Target, load_target
 
 TARGETS = Path(__file__).parent / "targets"
 POLL_S = 0.05
+NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,23 @@ class TargetProcess:
         """The process id while there is one."""
         return self._child.pid if self._child is not None and self._child.poll() is None else None
 
-    def start(self) -> None:
-        """Start it and wait until its `ready` URL answers 2xx. Raises NotReady, ProcessFailed."""
-        child = self._warden.spawn("target", self._process.command, env=self._env, log=self._log)
+    @property
+    def status(self) -> int | None:
+        """Its exit status; None while it runs, or before its first start."""
+        return self._child.poll() if self._child is not None else None
+
+    @property
+    def crash_points(self) -> CrashPoints | None:
+        """How it is told to die at a named point; None when it cannot be told."""
+        return self._process.crash_points
+
+    def start(self, *, env: Mapping[str, str] = NOTHING, arguments: Sequence[str] = ()) -> None:
+        """Start it, with more *env* and *arguments*, and wait until its `ready` URL answers 2xx.
+
+        Raises NotReady, ProcessFailed.
+        """
+        command = [*self._process.command, *arguments]
+        child = self._warden.spawn("target", command, env={**self._env, **env}, log=self._log)
         self._child = child
         deadline = time.monotonic() + self._process.ready_s
         while not answers(self._process.ready):
@@ -128,6 +143,14 @@ class TargetProcess:
                 raise NotReady("the target", self._process.ready_s, child.log_tail())
             time.sleep(POLL_S)
 
+    def twin(self) -> Twin:
+        """Start a second one on the same data, on ports of its own, without waiting. Raises ProcessFailed."""
+        ports = {"LISTEN_PORT": str(free_port()), "ADMIN_PORT": str(free_port())}
+        words = {self._env["LISTEN_PORT"]: ports["LISTEN_PORT"], self._env["ADMIN_PORT"]: ports["ADMIN_PORT"]}
+        log = self._log.with_name("target-second.log")
+        child = self._warden.spawn("target-second", self._process.command, env={**self._env, **ports}, log=log)
+        return Twin(child, _filled(self._process.ready, words))
+
     def kill(self) -> int | None:
         """SIGKILL its process group; return its exit status (-9 when that was what ended it)."""
         assert self._child is not None
@@ -136,6 +159,27 @@ class TargetProcess:
     def stop(self, grace_s: float = 30.0) -> int | None:
         """SIGTERM, then SIGKILL after *grace_s*; return its exit status."""
         return self._child.stop(grace_s) if self._child is not None else None
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A second process of a target; *ready_url* is where it would serve."""
+
+    child: Child
+    ready_url: str
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status; None while it runs."""
+        return self.child.poll()
+
+    def ready(self) -> bool:
+        """Tell whether it serves."""
+        return self.child.poll() is None and answers(self.ready_url, timeout_s=0.5)
+
+    def end(self) -> None:
+        """Kill it."""
+        self.child.kill()
 
 
 def answers(url: str, timeout_s: float = 2.0) -> bool:

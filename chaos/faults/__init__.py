@@ -13,11 +13,15 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
+from chaos.faults.crash import CrashPoint
 from chaos.faults.env import Mechanism
+from chaos.faults.freeze import Freeze
 from chaos.faults.http import GatewayRule
 from chaos.faults.micro import Micro
 from chaos.faults.nothing import Nothing
 from chaos.faults.process import KillProcess
+from chaos.faults.second import SecondProcess
+from chaos.faults.server import KillServer
 from chaos.faults.toxic import Toxic
 from loadtests.records.documents import load_yaml
 
@@ -28,6 +32,10 @@ MECHANISMS: dict[str, type[Mechanism]] = {
     "toxic": Toxic,
     "http": GatewayRule,
     "process": KillProcess,
+    "crash": CrashPoint,
+    "freeze": Freeze,
+    "second": SecondProcess,
+    "server": KillServer,
 }
 
 

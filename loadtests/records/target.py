@@ -52,6 +52,20 @@ class Logs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fill: str
 
 
+class CrashPoints(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the target is told to kill itself at a named point of its code.
+
+    Attributes:
+        env: The variable that arms a point.
+        format: Its value, with `{point}` and `{nth}`.
+        arguments: What the command line needs beside it.
+    """
+
+    env: str
+    format: str = "{point}=kill@{nth}"
+    arguments: list[str] = field(default_factory=list)
+
+
 class Process(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the harness starts the target. `{python}` and `{here}` are filled in."""
 
@@ -59,6 +73,7 @@ class Process(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ready: Url
     ready_s: Positive = 30.0
     env: dict[str, str] = field(default_factory=dict)
+    crash_points: CrashPoints | None = None
 
 
 class Hook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

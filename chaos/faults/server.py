@@ -1,0 +1,62 @@
+"""Kill a server that the target depends on, and bring it back with its data on the same port."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from chaos.errors import NotPossible
+from chaos.faults.env import Effect, Env
+
+PATHS = ("r2", "catalog")
+
+
+class KillServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """SIGKILL a server of the stack; it comes back after *down_s*.
+
+    Attributes:
+        who: `seaweedfs` is storage and catalog. `gateway` and `toxiproxy` take the way to both with them; rules of the gateway
+            that other steps have put end with it.
+    """
+
+    who: Literal["seaweedfs", "gateway", "toxiproxy"]
+    down_s: Annotated[float, Meta(ge=0, le=3600)] = 2.0
+
+    def problem(self, *, starts_target: bool) -> str | None:
+        """A target that runs elsewhere does not depend on our servers."""
+        return None if starts_target else "the target is not started by the harness, so it does not use our servers"
+
+    def inject(self, env: Env, name: str) -> ServerInjection:  # noqa: ARG002  # the mechanism's signature
+        """Kill it. It ends with the run, so there is nothing to journal. Raises NotPossible."""
+        return ServerInjection(self, env)
+
+
+class ServerInjection:
+    """A server that is gone."""
+
+    def __init__(self, kill: KillServer, env: Env) -> None:
+        self._who, self._env = kill.who, env
+        if not env.stack.owned:
+            raise NotPossible(f"{kill.who} was started by `icequake up`, so this run cannot kill and restart it")
+        self._since_ns = self._until_ns = time.monotonic_ns()
+        env.stack.kill(kill.who)
+        self._back_at = time.monotonic() + kill.down_s
+
+    def finished(self) -> bool:
+        """It has been gone long enough."""
+        return time.monotonic() >= self._back_at
+
+    def heal(self) -> None:
+        """Start it, with its proxies and log, and wait until it serves. Raises NotReady."""
+        self._env.stack.restart(self._who)
+        self._until_ns = time.monotonic_ns()
+
+    def effect(self) -> Effect:
+        """Count the target's requests while it was gone; those that never arrived are told from the same span before."""
+        seen, since, until = self._env.seen, self._since_ns, self._until_ns
+        before = since - (until - since)
+        met = sum(max(seen.on_path(path, since, until), seen.on_path(path, before, since)) for path in PATHS)
+        measured = {"down_s": round((until - since) / 1e9, 3)}
+        return Effect(met, 0, None if met else "the target asked for nothing around the time it was gone", measured)
