@@ -10,6 +10,7 @@ import click
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("chaos.commands.run:run", "Run a scenario against a target and judge it."),
+    "live": ("chaos.commands.live:live", "Load and break it by hand, in Locust's own web UI."),
     "gameday": (
         "chaos.commands.gameday:gameday",
         "One scenario, two targets: the reference passes, the naive one fails.",
@@ -18,7 +19,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("chaos.commands.plan:plan", "Say what a run would touch, before it does."),
     "list": ("chaos.commands.listing:listing", "List scenarios, faults, targets, traffic or runs."),
     "up": ("chaos.commands.up:up", "Start the stack for a person, and print its addresses."),
+    "halt": ("chaos.commands.halt:halt", "Heal everything a run has injected, from another terminal."),
     "heal": ("chaos.commands.heal:heal", "Remove every fault that an interrupted run left behind."),
+    "doctor": ("chaos.commands.doctor:doctor", "Check an Iceberg table: everything that can be seen from outside."),
     "judge": ("reports.judge:main", "Judge a recorded run again."),
     "explain": ("reports.explain:main", "Print the anomalies of a run one by one."),
     "observe": ("reports.observe:main", "Read the table of a run again."),
