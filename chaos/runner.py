@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from chaos import halt
 from chaos.display import Display
 from chaos.errors import ChaosError, NotAllowed
 from chaos.faults.env import Env
@@ -170,9 +171,10 @@ class Runner:
             self.run.info.stopped = why
             self._window.settle = self._window.settle or "interrupted"
             self._timeline.write("note", text=f"stopped: {why}")
-        self._end_traffic()
         with suppress(ChaosError):
             self._heal()
+        self.run.save()  # `icequake halt` waits for it
+        self._end_traffic()
 
     # -- preflight
 
@@ -284,7 +286,40 @@ class Runner:
 
     def _env_of(self, step: Step) -> Env:
         rng = random.Random(f"{self._request.seed}:step:{step.index}")
-        return Env(self._stack, self._warden, self._process, self._seen, rng)
+        return Env(
+            self._stack, self._warden, self._process, self._seen, rng,
+            read=self._reading, hooks=self._target.hooks, data_dir=self.run.root / "target-data",
+            here=self._request.target_path.resolve().parent,
+        )  # fmt: skip
+
+    def _reading(self, name: str) -> float | None:
+        """Return the present value of a reading (`chaos.condition.READINGS`); None when nobody takes it."""
+        if name == "fill":
+            return self._sampler.fill_ratio
+        if name == "buffered":
+            return self._sampler.buffered()
+        if name in ("pending", "duplicated", "unseen_s"):
+            value = self._sampler.refresh_visible().get("freshness_s" if name == "unseen_s" else name)
+            return None if value is None else float(value)
+        return float(self._generator.counts()[name])
+
+    def _obey_stop(self) -> None:
+        """Raise Interrupted when somebody asked for the end, or a stop condition of the scenario holds."""
+        if halt.asked(self.run.root):
+            raise Interrupted("`icequake halt` asked for it")
+        stop, began_ns = self._plan.scenario.stop, self._window.inject_start_ns
+        if began_ns is None or self._window.healed_ns is not None:
+            return
+        if stop.after_s is not None and time.monotonic_ns() - began_ns > stop.after_s * 1e9:
+            raise Interrupted(f"stop.after_s: {stop.after_s:g} s are over")
+        if self._plan.stop is not None and self._plan.stop.holds(self._reading):
+            raise Interrupted(f"stop.when: {self._plan.stop}")
+        counts = self._generator.counts()
+        lost = counts["refused"] + counts["unknown"]
+        if stop.refused_share is not None and lost > stop.refused_share * max(1, counts["attempted"]):
+            raise Interrupted(
+                f"stop.refused_share: {lost} of {counts['attempted']} events were refused or not answered"
+            )
 
     def _end_traffic(self) -> None:
         if self._window.baseline_start_ns is None or self._window.traffic_end_ns is not None:
@@ -401,6 +436,7 @@ class Runner:
         progress.visible = self._sampler.refresh_visible().get("visible")
         progress.fill_ratio, progress.flushes = self._sampler.fill_ratio, self._sampler.flushes
         progress.faults = self._active_faults()
+        self._obey_stop()
         self._notice_target()
         self._display.tick()
 

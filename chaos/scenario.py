@@ -11,19 +11,22 @@ steps:
   - {fault: commit-answer-lost, after: "2nd commit POST", for_s: 10}
 ```
 
-`at_s` counts from the end of the baseline; `after` names the n-th request of an object kind that the gateway saw since then.
+`at_s` counts from the end of the baseline; `after` names the n-th request of an object kind that the gateway saw since then;
+`when` is a condition on a reading, such as `fill > 0.9`. Steps may overlap. `stop` ends a run early: everything is healed, and the
+run cannot PASS.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import yaml
 from msgspec import Meta, Struct, field
 
+from chaos.condition import Condition, parse_condition
 from chaos.errors import BadScenario
 from chaos.faults import CATALOGUE, FaultSpec, catalogue
 from chaos.trigger import Trigger, parse_trigger
@@ -54,13 +57,28 @@ class TrafficSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class StepSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"params": "with"}):
-    """One fault: when it begins (`at_s` or `after`), how long it lasts, and what differs from the catalogue."""
+    """One fault: when it begins (`at_s`, `after` or `when`), how long it lasts, and what differs from the catalogue."""
 
     fault: str
     at_s: Seconds | None = None
     after: str | None = None
+    when: str | None = None
     for_s: Positive = 10
     params: dict[str, Any] = field(default_factory=dict)
+
+
+class StopSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a run is to end early.
+
+    Attributes:
+        refused_share: More than this share of all events attempted so far was refused or not answered.
+        when: A condition on a reading, such as `duplicated > 0` or `unseen_s > 60`.
+        after_s: So long after the end of the baseline, whatever the state.
+    """
+
+    refused_share: Annotated[float, Meta(gt=0, lt=1)] | None = None
+    when: str | None = None
+    after_s: Positive | None = None
 
 
 class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,6 +88,8 @@ class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         question: What the run answers, in one sentence.
         baseline_s: Traffic flows so long before anything is touched; the steady state must hold.
         settle_s: How long the target may take to empty its buffer once everything is healed.
+        tier: `quick`, or `nightly` for what takes long.
+        stop: When to end early.
         env: Environment for a target that the harness starts, such as ICEBERG_BUFFER_TIMEOUT_MS.
     """
 
@@ -78,6 +98,8 @@ class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     traffic: TrafficSpec = field(default_factory=TrafficSpec)
     baseline_s: Positive = 5
     settle_s: Positive = 60
+    tier: Literal["quick", "nightly"] = "quick"
+    stop: StopSpec = field(default_factory=StopSpec)
     env: dict[str, str] = field(default_factory=dict)
     steps: list[StepSpec] = field(default_factory=list)
     schema: str = schema_name(KIND)
@@ -92,15 +114,17 @@ class Step:
     at_s: float | None
     trigger: Trigger | None
     for_s: float
+    condition: Condition | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked scenario: its text as it will be recorded, and its steps."""
+    """A checked scenario: its text as it will be recorded, its steps, and the condition that ends it early."""
 
     scenario: Scenario
     text: str
     steps: tuple[Step, ...]
+    stop: Condition | None = None
 
 
 def scenario_names() -> list[str]:
@@ -145,7 +169,12 @@ def load_plan(path: Path, overrides: list[str] | None = None) -> Plan:
 
 def _plan(path: Path, text: str) -> Plan:
     scenario = parse_yaml(text, Scenario, path=path, schema=KIND)
-    return Plan(scenario, text, tuple(_step(path, text, scenario, index) for index in range(len(scenario.steps))))
+    try:
+        stop = parse_condition(scenario.stop.when) if scenario.stop.when is not None else None
+    except ValueError as error:
+        raise InvalidDocument(path, _line_of(text, "stop"), f"stop.when: {error}") from error
+    steps = tuple(_step(path, text, scenario, index) for index in range(len(scenario.steps)))
+    return Plan(scenario, text, steps, stop)
 
 
 def _overridden(path: Path, text: str, overrides: list[str]) -> Plan:
@@ -193,17 +222,31 @@ def _step(path: Path, text: str, scenario: Scenario, index: int) -> Step:
     faults = catalogue()
     if step.fault not in faults:
         raise wrong(f"there is no fault {step.fault!r}; {CATALOGUE.name} has {', '.join(sorted(faults))}.")
-    if (step.at_s is None) == (step.after is None):
-        raise wrong("give either at_s or after.")
+    if sum(when is not None for when in (step.at_s, step.after, step.when)) != 1:
+        raise wrong("give either at_s or after or when, one of them.")
     end_s = (step.at_s or 0) + step.for_s
     if end_s > scenario.traffic.for_s:
         raise wrong(f"it ends at {end_s:g} s, but traffic ends at {scenario.traffic.for_s:g} s; shorten it.")
     try:
         trigger = parse_trigger(step.after) if step.after is not None else None
+        condition = _condition(step.when)
         spec = faults[step.fault].with_params(step.params)
     except (ValueError, msgspec.ValidationError) as error:
         raise wrong(validation_sentence(str(error))) from error
-    return Step(index, spec, step.at_s, trigger, step.for_s)
+    return Step(index, spec, step.at_s, trigger, step.for_s, condition)
+
+
+def _condition(text: str | None) -> Condition | None:
+    try:
+        return parse_condition(text) if text is not None else None
+    except ValueError as error:
+        raise ValueError(f"when: {error}") from error
+
+
+def _line_of(text: str, name: str) -> int | None:
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return next((int(key.start_mark.line) + 1 for key, _ in pairs if key.value == name), None)
 
 
 def _line_of_step(text: str, index: int) -> int | None:

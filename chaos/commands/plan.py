@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from chaos.guard import refuse
 from chaos.scenario import Step, find_scenario, load_plan
 from chaos.target import find_target
 
@@ -16,6 +17,7 @@ def plan(scenario: str, target: str, overrides: tuple[str, ...]) -> None:
     """Say what running SCENARIO against a target would do; nothing is started."""
     loaded = load_plan(find_scenario(scenario), list(overrides))
     spec, (_, aim) = loaded.scenario, find_target(target)
+    refuse(loaded, aim)
     traffic = spec.traffic
     longest = spec.baseline_s + traffic.for_s + 2 * spec.settle_s + 30
     events = round((spec.baseline_s + traffic.for_s) * traffic.events_per_s)
@@ -32,14 +34,17 @@ def plan(scenario: str, target: str, overrides: tuple[str, ...]) -> None:
     click.echo(
         "Worst     the target under test loses what it buffers; nothing outside the run's own namespace is written"
     )
-    click.echo("Stop      Ctrl-C heals every fault and ends INCONCLUSIVE; after a power cut: icequake heal")
+    click.echo(
+        "Stop      Ctrl-C, or `icequake halt` in another terminal, heals every fault and ends INCONCLUSIVE; "
+        "after a power cut: icequake heal"
+    )
 
 
 def _step(step: Step, *, starts_target: bool) -> str:
     when = (
         f"at {step.at_s:g} s"
         if step.at_s is not None
-        else "when triggered"
+        else f"when {step.condition}"
         if step.trigger is None
         else f"at request {step.trigger.nth} of kind {step.trigger.object}"
     )

@@ -12,6 +12,7 @@ from rich.console import Console
 from chaos.commands.session import new_seed, run_options, session
 from chaos.display import Display
 from chaos.errors import ChaosError
+from chaos.guard import refuse
 from chaos.runner import Request, Result, Runner
 from chaos.scenario import find_scenario, load_plan
 from chaos.target import find_target
@@ -46,9 +47,10 @@ def run(
 
 
 def make_request(scenario: str, target: str, *, runs: Path, seed: int | None, overrides: list[str]) -> Request:
-    """Read and check everything before anything is started. Raises BadScenario or BadTarget."""
+    """Read and check everything before anything is started. Raises BadScenario, BadTarget or NotAllowed."""
     plan = load_plan(find_scenario(scenario), overrides)
     path, loaded = find_target(target)
+    refuse(plan, loaded)
     return Request(plan, path, loaded, runs, new_seed() if seed is None else seed, tuple(sys.argv))
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
+from chaos.condition import Read
 from chaos.requests_seen import RequestsSeen
 from chaos.stack import Stack
 from chaos.target import TargetProcess
 from chaos.warden_client import Warden
+from loadtests.records.target import Hook
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,10 @@ class Env:
         target: The process under test, or None when it is not ours to start and kill.
         seen: What the gateway and the ledgers say passed since a moment.
         rng: The step's own random numbers, from the run's seed.
+        read: The present value of a reading (`chaos.condition.READINGS`); None when nobody takes it.
+        hooks: The owner's own faults, by name, from the target file.
+        data_dir: Where the target keeps what it must not lose.
+        here: The directory of the target file.
     """
 
     stack: Stack
@@ -27,6 +35,10 @@ class Env:
     target: TargetProcess | None
     seen: RequestsSeen
     rng: random.Random
+    read: Read = lambda _: None
+    hooks: Mapping[str, Hook] = field(default_factory=dict)
+    data_dir: Path = Path()
+    here: Path = Path()
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,11 @@ class Contract(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Target(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One pipeline under test."""
+    """One pipeline under test.
+
+    `allow` names hosts beyond this machine that may be loaded; `allow_faults` the faults, or mechanisms, that may be injected
+    (missing: everything on this machine, nothing elsewhere).
+    """
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Lower-case letters, digits, - and _.")]
     ingest: Ingest
@@ -143,6 +147,7 @@ class Target(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     table: Table = field(default_factory=Table)
     contract: Contract = field(default_factory=Contract)
     allow: list[str] = field(default_factory=list)
+    allow_faults: list[str] | None = None
     schema: str = schema_name(KIND)
 
 
