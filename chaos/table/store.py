@@ -92,8 +92,8 @@ class FileIOStore:
         def ask() -> str | None:
             filesystem, key = self._at(path)
             with filesystem.open_input_stream(key) as stream:
-                tag = (stream.metadata() or {}).get(b"ETag")
-            return None if tag is None else bytes(tag).decode("latin-1").strip('"')
+                tag = (stream.metadata() or {}).get("ETag")
+            return bytes(tag).decode("latin-1").strip('"') or None if tag is not None else None
 
         return _retried(path, ask)
 

@@ -1,0 +1,119 @@
+"""The doctor on a real object store and a real REST catalog."""
+
+from __future__ import annotations
+
+import json
+import random
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3  # type: ignore[import-untyped]
+import pytest
+from pyiceberg.catalog import load_catalog
+from pyiceberg.table import Table
+
+from chaos.cli import run_command
+from chaos.errors import ToolMissing
+from chaos.setup import SetupError
+from chaos.stack import STACKS, Stack, start
+from chaos.table.mutate import choose, damage, put_back
+from chaos.table.preflight import Preflight
+from chaos.table.store import FileIOStore
+from chaos.warden_client import Warden
+from tests.chaos.table.lake import SCHEMA, SPEC, rows
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    home = tmp_path_factory.mktemp("stack")
+    with Warden(lease_s=60, log=home / "warden.log") as warden:
+        try:
+            running = start(STACKS["seaweedfs"], warden, home / "stack")
+        except (SetupError, ToolMissing) as error:
+            pytest.skip(str(error))
+        with running:
+            yield running
+
+
+@pytest.fixture
+def table(stack: Stack) -> Table:
+    catalog = load_catalog("test", **stack.pyiceberg_properties(direct=True))
+    namespace = f"run_{uuid.uuid4().hex[:8]}"
+    catalog.create_namespace(namespace)
+    made = catalog.create_table(f"{namespace}.events", SCHEMA, partition_spec=SPEC)
+    for index in range(3):
+        made.append(rows(index * 10, 10, hour=index))
+    return made
+
+
+def doctored(
+    stack: Stack, table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, dict[str, object]]:
+    stack.save_state(tmp_path / ".stack.json")
+    code = run_command(
+        ["doctor", "--runs", str(tmp_path), "--stack", "up", "--table", ".".join(table.name()), "--json"]
+    )
+    document: dict[str, object] = json.loads(capsys.readouterr().out)
+    return code, document
+
+
+def test_a_healthy_table_is_healthy_and_left_as_it_was(
+    stack: Stack, table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Permissions are tried, nothing is left behind, no snapshot is added."""
+    store = FileIOStore(table.io)
+    before = sorted(stat.path for stat in store.list(table.location()))
+    code, report = doctored(stack, table, tmp_path, capsys)
+    assert (code, report["findings"]) == (0, [])
+    assert sorted(stat.path for stat in store.list(table.location())) == before
+    assert table.refresh().metadata.current_snapshot_id == report["snapshot_id"]
+
+
+@pytest.mark.parametrize(
+    ("role", "mutation", "name"),
+    [
+        ("metadata", "deleted", "metadata-missing"),
+        ("manifest-list", "header-only", "manifest-list-incomplete"),
+        ("manifest", "replaced-by-sibling", "manifest-foreign"),
+        ("data-file", "deleted", "data-file-missing"),
+    ],
+)
+def test_damage_in_the_store_is_named(
+    stack: Stack,
+    table: Table,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    role: object,
+    mutation: str,
+    name: str,
+) -> None:
+    """And the table is healthy again once the bytes are back."""
+    store = FileIOStore(table.io)
+    before = damage(store, choose(table, store, role, random.Random(3)), mutation, seed=3)  # type: ignore[arg-type]
+    assert before.etag or role == "metadata"  # this catalog's own objects have none
+    code, report = doctored(stack, table, tmp_path, capsys)
+    assert code == 1
+    assert name in {one["name"] for one in report["findings"]}  # type: ignore[attr-defined]
+    put_back(store, before)
+    assert doctored(stack, table, tmp_path, capsys)[0] == 0
+
+
+def test_what_may_not_be_done_is_named(stack: Stack, table: Table) -> None:
+    """With a key the store does not know every operation is refused."""
+    wrong = {**table.io.properties, "s3.secret-access-key": "wrong"}
+    assert {one.allowed for one in Preflight(wrong, table.location(), "t").permissions()} == {False}
+    dead = {**table.io.properties, "s3.endpoint": "http://127.0.0.1:9"}
+    assert {one.allowed for one in Preflight(dead, table.location(), "t").permissions()} == {None}
+
+
+def test_an_unfinished_upload_is_seen(stack: Stack, table: Table) -> None:
+    """Listings do not show its parts; the doctor does."""
+    at = stack.addresses
+    s3 = boto3.client("s3", endpoint_url=at.s3_direct, region_name=at.region, aws_access_key_id=at.access_key, aws_secret_access_key=at.secret_key)  # fmt: skip
+    key = table.location().partition("//")[2].partition("/")[2] + "/data/unfinished.parquet"
+    upload = s3.create_multipart_upload(Bucket=at.bucket, Key=key)["UploadId"]
+    assert [one.key for one in Preflight(table.io.properties, table.location(), "t").uploads()] == [key]
+    s3.abort_multipart_upload(Bucket=at.bucket, Key=key, UploadId=upload)
