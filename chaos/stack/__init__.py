@@ -6,12 +6,13 @@ with Warden() as warden, start(STACKS["seaweedfs"], warden, directory) as stack:
 """
 
 from chaos.stack.local import Stack, attach, start
+from chaos.stack.moto import Moto
 from chaos.stack.plan import Addresses, BackendFactory
 from chaos.stack.ports import Ports
 from chaos.stack.seaweedfs import SeaweedFS
 from chaos.stack.toxiproxy import Toxic, Toxics
 
-STACKS: dict[str, BackendFactory] = {"seaweedfs": SeaweedFS}
+STACKS: dict[str, BackendFactory] = {"seaweedfs": SeaweedFS, "moto": Moto}
 """Name on the command line -> what makes its storage and catalog."""
 
 __all__ = ["STACKS", "Stack", "start", "attach", "Addresses", "Toxics", "Toxic", "Ports", "BackendFactory"]
