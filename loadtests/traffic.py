@@ -29,6 +29,10 @@ Arrivals = Literal["constant", "poisson"]
 Weight = Annotated[float, Meta(ge=0)]
 
 
+_JUMP_S = 1e-9
+"""A rise in less than a nanosecond is a jump: its slope would overflow."""
+
+
 class Curve:
     """A multiplier of the rate over elapsed time.
 
@@ -99,7 +103,7 @@ class Curve:
         """Return the multiplier at the start of segment *index* and its slope per second."""
         width = self._times[index + 1] - self._times[index]
         rise = self._values[index + 1] - self._values[index]
-        return (self._values[index], rise / width) if width > 0 else (self._values[index + 1], 0.0)
+        return (self._values[index], rise / width) if width > _JUMP_S else (self._values[index + 1], 0.0)
 
 
 def arrivals_after(

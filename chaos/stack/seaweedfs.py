@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from chaos.errors import ToolMissing
@@ -50,6 +51,10 @@ class SeaweedFS:
         self._http = {role: ports.take_apart(_GRPC_OFFSET) for role in _ROLES}
         self._grpc = {role: port + _GRPC_OFFSET for role, port in self._http.items()}
         self._iceberg = ports.take()
+        # Not below our directory: the path of a socket must fit in 107 bytes, and runs may be kept anywhere.
+        self._sockets = {
+            role: Path(tempfile.gettempdir()) / f"icequake-{role}-{self._http[role]}.sock" for role in ("filer", "s3")
+        }
         self.s3_url = f"http://127.0.0.1:{self._http['s3']}"
         self.catalog_url = f"http://127.0.0.1:{self._iceberg}"
 
@@ -60,17 +65,18 @@ class SeaweedFS:
         for path in (data, scratch):
             path.mkdir(parents=True, exist_ok=True)
         identities = self._directory / "s3.json"
+        grpc_sockets = [Path(f"/tmp/seaweedfs-{role}-grpc-{port}.sock") for role, port in self._grpc.items()]  # noqa: S108
         write_private(identities, self._identities())
         return [
             Service(
                 name=self.name,
-                argv=[weed, f"-logdir={scratch}", "mini", *self._flags(data, scratch, identities)],
+                argv=[weed, f"-logdir={scratch}", "mini", *self._flags(data, identities)],
                 ready=self.ready,
                 # nothing else: AWS_* and WEED_* in the environment would change what it does
                 env={"PATH": os.defpath, "HOME": str(scratch), "TMPDIR": str(scratch)},
                 cwd=self._directory,
                 grace_s=0.0,  # it takes 3 s to end by itself, and nothing it has acknowledged is lost by SIGKILL
-                remove=[Path(f"/tmp/seaweedfs-{role}-grpc-{port}.sock") for role, port in self._grpc.items()],  # noqa: S108
+                remove=[*self._sockets.values(), *grpc_sockets],
             )
         ]
 
@@ -96,7 +102,7 @@ class SeaweedFS:
         actions = ["Admin", "Read", "Write", "List", "Tagging"]
         return {"identities": [{"name": "icequake", "credentials": credentials, "actions": actions}]}
 
-    def _flags(self, data: Path, scratch: Path, identities: Path) -> list[str]:
+    def _flags(self, data: Path, identities: Path) -> list[str]:
         flags: dict[str, object] = {
             "ip": "127.0.0.1",
             "ip.bind": "127.0.0.1",
@@ -109,8 +115,8 @@ class SeaweedFS:
             "webdav": "false",
             "admin.ui": "false",
             "master.telemetry": "false",
-            "filer.localSocket": scratch / "filer.sock",
-            "s3.localSocket": scratch / "s3.sock",
+            "filer.localSocket": self._sockets["filer"],
+            "s3.localSocket": self._sockets["s3"],
         }
         for role in _ROLES:
             flags[f"{role}.port"] = self._http[role]

@@ -142,3 +142,12 @@ def test_an_unknown_traffic_names_those_there_are():
     """A misspelt name is answered with the list."""
     with pytest.raises(BadTraffic, match=r"'stedy' is unknown.*steady"):
         traffic_named("stedy")
+
+
+def test_a_rise_within_less_than_a_nanosecond_is_a_jump():
+    """Two points almost at one position neither overflow nor lose arrivals."""
+    curve = Curve([(0.0, 1.0), (5e-324, 2.0), (1.0, 2.0)], period_s=1.0)
+
+    assert curve.area(0.0) == 0.0
+    assert curve.area(1.0) == pytest.approx(2.0)
+    assert curve.when(1.0) == pytest.approx(0.5)
