@@ -88,7 +88,7 @@ class Curve:
         rest -= self._areas[index]
         root = math.sqrt(max(0.0, value * value + 2 * slope * rest))
         # This form of the quadratic's root is stable where the slope is 0.
-        into_s = 2 * rest / (value + root) if rest > 0 else 0.0
+        into_s = 2 * rest / (value + root) if rest > 0 and value + root > 0 else 0.0
         return periods * self._period_s + self._times[index] + into_s
 
     def _wrap(self, elapsed_s: float) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -14,17 +15,20 @@ PACKAGES = ("collector", "loadtests", "chaos", "reports")
 
 
 @click.command(name="test", context_settings={"ignore_unknown_options": True})
-@click.option("--all", "everything", is_flag=True, help="Run the long tests too.")
+@click.option("--all", "everything", is_flag=True, help="Run the long tests too, and search property tests at random.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def check(everything: bool, arguments: tuple[str, ...]) -> int:
     """Check icequake itself: ruff, mypy --strict, pytest. Further ARGUMENTS go to pytest.
 
     Needs the test tools: `make test` installs them.
     """
+    environment = {**os.environ, "HYPOTHESIS_PROFILE": "random"} if everything else None
     for name, command in _checks(everything, arguments):
         started = time.monotonic()
         click.echo(f"== {name}", err=True)
-        code = subprocess.run([sys.executable, "-m", *command], cwd=PACKAGE_ROOT, check=False).returncode
+        code = subprocess.run(
+            [sys.executable, "-m", *command], cwd=PACKAGE_ROOT, env=environment, check=False
+        ).returncode
         click.echo(f"== {name} took {time.monotonic() - started:.0f} s, status {code}", err=True)
         if code != 0:
             return code
