@@ -23,6 +23,7 @@ CAPABILITIES: dict[str, bool] = {
     "s3_conditional_put": True,  # If-None-Match: * answers 412
     "survives_kill": True,  # acknowledged objects are there after SIGKILL and a restart
     "metadata_objects_matter": False,  # the catalog never reads metadata.json back
+    "drop_keeps_files": False,  # dropping a table deletes every file, also without purge
     "register_table": False,  # answers with an empty table
     "create_existing_fails": False,  # answers with the existing table
     "vends_credentials": False,
