@@ -1,0 +1,91 @@
+"""Every named fault kills something: under it, a collector with one planted bug fails by the check that names the bug."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from chaos.commands.session import Session, session
+from chaos.display import Display
+from chaos.faults import catalogue
+from chaos.runner import Request, Runner
+from chaos.scenario import load_plan
+from chaos.target import find_target
+from tests.kills import KILLS, UNKILLED
+from tests.mutants import MUTANTS
+
+QUICK = ("catalog-403", "r2-403-manifest")
+"""What `make test` has time for; the rest is slow."""
+MUTANT_FILE = Path(__file__).parents[1] / "mutants.py"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    runs = tmp_path_factory.mktemp("stack")
+    with session("seaweedfs", runs=runs, seed=1, display=Display(Console(stderr=True), quiet=True)) as running:
+        yield running
+
+
+def mutant(directory: Path, name: str) -> Path:
+    target = {
+        "name": name,
+        "ingest": {"url": "http://127.0.0.1:{port}/events", "mode": "batch"},
+        "metrics": {"url": "http://127.0.0.1:{port}/metrics", "buffered": "naive_buffer_events"},
+        "process": {
+            "command": ["{python}", str(MUTANT_FILE), name],
+            "ready": "http://127.0.0.1:{port}/healthz",
+            "crash_points": {"env": "DIE_AT", "format": "{point}"},
+        },
+    }
+    path = directory / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(target))
+    return path
+
+
+def tried(stack: Session, directory: Path, fault: str, target: Path | str) -> dict[str, Any]:
+    spec = catalogue()[fault]
+    scenario = directory / f"try-{fault}.yaml"
+    scenario.write_text(spec.micro.scenario(fault, spec.about))
+    path, loaded = find_target(str(target))
+    request = Request(load_plan(scenario), path, loaded, directory / "runs", 7, ("test",))
+    display = Display(Console(stderr=True), quiet=True)
+    result = Runner(request, stack=stack.stack, warden=stack.warden, display=display).execute()
+    verdict: dict[str, Any] = json.loads(result.run.verdict.read_text())
+    return verdict
+
+
+def test_every_fault_kills_something_or_says_why_not() -> None:
+    """A new fault needs a line in tests/kills.py; a line needs a fault and a mutant."""
+    assert set(KILLS) | set(UNKILLED) == set(catalogue())
+    assert not set(KILLS) & set(UNKILLED)
+    assert {name for name, _ in KILLS.values()} <= set(MUTANTS)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "fault", [pytest.param(fault, marks=() if fault in QUICK else (pytest.mark.slow,)) for fault in KILLS]
+)
+def test_a_planted_bug_fails_under_the_fault(stack: Session, tmp_path: Path, fault: str) -> None:
+    """By the check that names it, with the fault in effect."""
+    name, check = KILLS[fault]
+    verdict = tried(stack, tmp_path, fault, mutant(tmp_path, name))
+
+    found = {one["id"]: one["verdict"] for one in verdict["checks"]}
+    assert (verdict["verdict"], found[check]) == ("FAIL", "FAIL"), verdict["first_screen"]
+    assert found["run.faults_effective"] == "PASS", verdict["first_screen"]
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", sorted(catalogue()))
+def test_the_reference_collector_passes_under_the_fault(stack: Session, tmp_path: Path, fault: str) -> None:
+    """Everything acknowledged is in the table exactly once, and the fault was in effect."""
+    verdict = tried(stack, tmp_path, fault, "reference")
+
+    assert verdict["verdict"] == "PASS", verdict["first_screen"]
