@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "halt": ("chaos.commands.halt:halt", "Heal everything a run has injected, from another terminal."),
     "heal": ("chaos.commands.heal:heal", "Remove every fault that an interrupted run left behind."),
     "doctor": ("chaos.commands.doctor:doctor", "Check an Iceberg table: everything that can be seen from outside."),
+    "repair": ("chaos.commands.repair:repair", "Mend what the doctor found: a plan first, then --yes."),
     "judge": ("reports.judge:main", "Judge a recorded run again."),
     "explain": ("reports.explain:main", "Print the anomalies of a run one by one."),
     "observe": ("reports.observe:main", "Read the table of a run again."),

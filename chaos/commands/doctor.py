@@ -102,7 +102,7 @@ def show(report: Report, console: Console) -> None:
     for name, count in report.findings.omitted().items():
         console.print(f"          and {count} more of {name}", highlight=False)
     console.print(headline(report), soft_wrap=True, highlight=False)
-    if report.findings.kept and any(finding.kind.recipe for finding in report.findings.kept):
+    if any(finding.kind.recipe and finding.live for finding in report.findings.kept):
         console.print(
             "Next      icequake repair with the same options shows a plan and changes nothing", highlight=False
         )
