@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import click
+from pathlib import Path
 
+import click
+from rich.console import Console
+
+from chaos.commands.session import RUNS, session
+from chaos.display import Display
+from chaos.errors import BadInput, ChaosError
 from chaos.guard import refuse
 from chaos.scenario import Step, find_scenario, load_plan
+from chaos.stack import CAPABILITIES, STACKS
 from chaos.target import find_target
 
 
@@ -13,8 +20,13 @@ from chaos.target import find_target
 @click.argument("scenario")
 @click.option("--target", default="reference", show_default=True, help="A target's name, or its .yaml file.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="As for `icequake run`.")
-def plan(scenario: str, target: str, overrides: tuple[str, ...]) -> None:
-    """Say what running SCENARIO against a target would do; nothing is started."""
+@click.option("--stack", default="seaweedfs", show_default=True, help="As for `icequake run`.")
+@click.option("--probe", is_flag=True, help="Start the stack (or use the one that is up) and try what it can show.")
+@click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=RUNS, show_default=True, help="Where the stack that is up is found.")  # fmt: skip
+def plan(scenario: str, target: str, overrides: tuple[str, ...], stack: str, probe: bool, runs: Path) -> None:
+    """Say what running SCENARIO against a target would do; nothing is started without --probe."""
+    if stack != "up" and stack not in STACKS:
+        raise BadInput(f"there is no stack {stack!r}; there are {', '.join(STACKS)}, and `up` for a running one.")
     loaded = load_plan(find_scenario(scenario), list(overrides))
     spec, (_, aim) = loaded.scenario, find_target(target)
     refuse(loaded, aim)
@@ -34,10 +46,34 @@ def plan(scenario: str, target: str, overrides: tuple[str, ...]) -> None:
     click.echo(
         "Worst     the target under test loses what it buffers; nothing outside the run's own namespace is written"
     )
+    if probe:
+        click.echo(f"Stack     {stack}, as tried: {_able(_probed(stack, runs))}")
+    elif stack in STACKS:
+        click.echo(f"Stack     {stack}: {_able(CAPABILITIES[stack])} (--probe tries it)")
     click.echo(
         "Stop      Ctrl-C, or `icequake halt` in another terminal, heals every fault and ends INCONCLUSIVE; "
         "after a power cut: icequake heal"
     )
+
+
+def _probed(stack: str, runs: Path) -> dict[str, bool]:
+    """Measure; raises ChaosError when the stack cannot even keep a table."""
+    # only this option needs them, and they take a second to import
+    from pyiceberg.exceptions import CommitFailedException, RESTError
+
+    from chaos.stack.probe import probe
+
+    with session(stack, runs=runs, seed=0, display=Display(Console(stderr=True), quiet=True)) as running:
+        try:
+            return {**running.stack.capabilities(), **probe(running.stack)}
+        except (RESTError, CommitFailedException, OSError) as error:
+            raise ChaosError(f"the {running.stack.name} stack does not keep a table: {error}") from error
+
+
+def _able(capabilities: dict[str, bool]) -> str:
+    shows = ", ".join(name for name, able in sorted(capabilities.items()) if able)
+    lacks = ", ".join(name for name, able in sorted(capabilities.items()) if not able)
+    return f"shows {shows or 'nothing of note'}; lacks {lacks or 'nothing of note'}"
 
 
 def _step(step: Step, *, starts_target: bool) -> str:

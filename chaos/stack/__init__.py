@@ -15,4 +15,18 @@ from chaos.stack.toxiproxy import Toxic, Toxics
 STACKS: dict[str, BackendFactory] = {"seaweedfs": SeaweedFS, "moto": Moto}
 """Name on the command line -> what makes its storage and catalog."""
 
-__all__ = ["STACKS", "Stack", "start", "attach", "Addresses", "Toxics", "Toxic", "Ports", "BackendFactory"]
+CAPABILITIES: dict[str, dict[str, bool]] = {"seaweedfs": SeaweedFS.capabilities, "moto": Moto.capabilities}
+"""Name on the command line -> what it can show, as stated; :func:`chaos.stack.probe.probe` tries it."""
+
+__all__ = [
+    "STACKS",
+    "CAPABILITIES",
+    "Stack",
+    "start",
+    "attach",
+    "Addresses",
+    "Toxics",
+    "Toxic",
+    "Ports",
+    "BackendFactory",
+]
