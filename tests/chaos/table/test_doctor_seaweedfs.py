@@ -101,6 +101,40 @@ def test_damage_in_the_store_is_named(
     assert doctored(stack, table, tmp_path, capsys)[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("hurt", "recipe", "rows_left"),
+    [
+        ([("manifest-list", "deleted")], "rebuild-manifest-list", 30),
+        ([("manifest", "header-only")], "rebuild-manifest", 30),
+        ([("manifest", "deleted"), ("manifest-list", "zero-bytes")], "roll-back-and-re-add", 30),
+        ([("data-file", "cut-half")], "remove-file", 27),
+    ],
+)
+def test_damage_in_the_store_is_mended(
+    stack: Stack,
+    table: Table,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    hurt: list[tuple[str, str]],
+    recipe: str,
+    rows_left: int,
+) -> None:
+    """In place or by a commit that this catalog accepts; nothing critical is left and a writer can go on."""
+    store = FileIOStore(table.io)
+    for role, mutation in hurt:
+        damage(store, choose(table, store, role, random.Random(3), newest=True), mutation, seed=3)  # type: ignore[arg-type]
+    stack.save_state(tmp_path / ".stack.json")
+    options = ["--runs", str(tmp_path), "--stack", "up", "--table", ".".join(table.name())]
+    run_command(["repair", *options, "--yes", "--accept-loss", "--backup", str(tmp_path / "backup")])
+    shown = capsys.readouterr().out
+    assert f"done      {recipe}" in shown
+    assert "1 step done, 0 critical findings left" in shown
+    after = table.refresh()
+    assert len(after.scan().to_arrow()) == rows_left
+    after.append(rows(30, 10, hour=3))
+    assert len(table.refresh().scan().to_arrow()) == rows_left + 10
+
+
 def test_what_may_not_be_done_is_named(stack: Stack, table: Table) -> None:
     """With a key the store does not know every operation is refused."""
     wrong = {**table.io.properties, "s3.secret-access-key": "wrong"}
