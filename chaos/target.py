@@ -143,6 +143,10 @@ class TargetProcess:
                 raise NotReady("the target", self._process.ready_s, child.log_tail())
             time.sleep(POLL_S)
 
+    def ready(self) -> bool:
+        """Tell whether it runs and says that it is ready."""
+        return self.pid is not None and answers(self._process.ready)
+
     def twin(self) -> Twin:
         """Start a second one on the same data, on ports of its own, without waiting. Raises ProcessFailed."""
         ports = {"LISTEN_PORT": str(free_port()), "ADMIN_PORT": str(free_port())}

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -99,7 +100,8 @@ def gives_up(naive: Any) -> None:
                     table.append(naive.pa.Table.from_pylist(rows, naive.SCHEMA))
                 except Exception as error:
                     print(f"flush failed, dropped: {error!r}", flush=True)
-                    table.refresh()
+                    with suppress(Exception):
+                        table.refresh()
 
     naive.flush_forever = flush_once
 

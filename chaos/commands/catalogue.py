@@ -15,6 +15,7 @@ from chaos.commands.session import RUNS, Session, new_seed, session
 from chaos.display import Display
 from chaos.errors import BadInput, ChaosError
 from chaos.faults import FaultSpec, catalogue
+from chaos.guard import refuse
 from chaos.runner import Request, Runner
 from chaos.scenario import load_plan
 from chaos.target import find_target
@@ -53,7 +54,8 @@ def _chosen(names: tuple[str, ...], tier: str) -> list[FaultSpec]:
         raise BadInput(f"there is no fault {unknown[0]!r}; `icequake list faults` shows what there is.")
     if names:
         return [known[name] for name in names]
-    return [spec for spec in known.values() if tier == "nightly" or spec.micro.tier == "quick"]
+    tiers = ("quick", "nightly") if tier == "nightly" else ("quick",)
+    return [spec for spec in known.values() if spec.micro.tier in tiers]
 
 
 def _worse(one: int, other: int) -> int:
@@ -66,7 +68,9 @@ def _try(spec: FaultSpec, target: str, running: Session, runs: Path, seed: int) 
         scenario = Path(scratch) / f"try-{spec.name}.yaml"
         scenario.write_text(spec.micro.scenario(spec.name, spec.about), encoding="utf-8")
         path, loaded = find_target(target)
-        request = Request(load_plan(scenario), path, loaded, runs, seed, tuple(sys.argv))
+        plan = load_plan(scenario)
+        refuse(plan, loaded)
+        request = Request(plan, path, loaded, runs, seed, tuple(sys.argv))
     display = Display(Console(stderr=True), quiet=True)
     try:
         result = Runner(request, stack=running.stack, warden=running.warden, display=display).execute()

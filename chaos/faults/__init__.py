@@ -13,9 +13,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
+from chaos.faults.clients import BadClients
 from chaos.faults.crash import CrashPoint
 from chaos.faults.env import Mechanism
 from chaos.faults.freeze import Freeze
+from chaos.faults.hook import OwnersHook
+from chaos.faults.host import LockedDatabase, SyscallError
 from chaos.faults.http import GatewayRule
 from chaos.faults.micro import Micro
 from chaos.faults.nothing import Nothing
@@ -36,6 +39,10 @@ MECHANISMS: dict[str, type[Mechanism]] = {
     "freeze": Freeze,
     "second": SecondProcess,
     "server": KillServer,
+    "host": SyscallError,
+    "lock": LockedDatabase,
+    "clients": BadClients,
+    "hook": OwnersHook,
 }
 
 

@@ -14,7 +14,8 @@ class Micro(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, renam
     """What the micro-scenario of a fault needs beyond the ordinary.
 
     Attributes:
-        tier: `quick` faults are tried often; `nightly` ones take longer, or need what not every machine has.
+        tier: `quick` faults are tried often; `nightly` ones take longer, or need what not every machine has; `own` ones need what
+            only the owner of a target has, and are tried by name only.
         for_s: How long the fault lasts.
         settle_s: How long the target may take afterwards.
         traffic: What differs from 200 events/s in requests of 20.
@@ -23,7 +24,7 @@ class Micro(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, renam
         beside: Faults that are on at the same time, because they make the target do what this one is about.
     """
 
-    tier: Literal["quick", "nightly"] = "quick"
+    tier: Literal["quick", "nightly", "own"] = "quick"
     for_s: Seconds = 3
     settle_s: Seconds = 20
     traffic: dict[str, Any] = field(default_factory=dict)
