@@ -168,7 +168,7 @@ class _Process:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
-        servers = [self._server(IngestApp(self._service)), self._server(AdminApp(self._service))]
+        servers = [self._server(IngestApp(self._service)), self._server(AdminApp(self._service, self._buffer))]
         serving = [
             asyncio.create_task(server.serve(sockets=[listener]))
             for server, listener in zip(servers, (ingest, admin), strict=True)

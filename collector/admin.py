@@ -1,17 +1,32 @@
-"""The admin listener: ``POST /admin/flush`` and ``GET /admin/buffer``, behind a bearer token."""
+"""The admin listener, behind a bearer token.
+
+========================  ===========================================================================
+GET  /admin/buffer        how full each partition is, what is undecided, what was discarded
+POST /admin/flush         flush everything; answers when it is decided
+GET  /admin/export        the buffered events as lines of CloudEvents, and a receipt as the last line
+POST /admin/replay        store the lines of an export that are not known yet
+POST /admin/reset         discard what was exported, or what is confirmed by its number
+GET  /admin/config        every variable as it is in force, secrets redacted
+GET  /admin/quarantine    events that cannot become rows, with the reason
+========================  ===========================================================================
+"""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import hmac
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from collector.errors import CollectorError
+from collector.lines import LineParser
 from collector.service import Service
 from collector.telemetry import hour_text
+from collector.vault import Vault
+from collector.vault_http import VaultDesk, refusal
 from collector.web import (
     Headers,
     Receive,
@@ -25,39 +40,64 @@ from collector.web import (
 )
 
 if TYPE_CHECKING:
+    from collector.buffer import Buffer
     from collector.flusher import FlushResult
 
 FAILURES_MAX = 10
 FAILURE_WINDOW_S = 60.0
 
-_ROUTES = {"/admin/flush": "POST", "/admin/buffer": "GET"}
+QUARANTINE_MAX = 1000
+"""Most quarantined events of one answer; ``total`` says how many there are."""
 
 
 class AdminApp:
     """The ASGI application of the admin listener.
 
     A wrong or missing token gets the same 401 on every path; more than ``FAILURES_MAX`` of them in
-    ``FAILURE_WINDOW_S`` get 429. The right token always passes. Request bodies are not read.
+    ``FAILURE_WINDOW_S`` get 429. The right token always passes. No body is read before the token was.
+
+    Args:
+        buffer: What backups are made of; the same that ``service`` has.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, buffer: Buffer) -> None:
         self._service = service
+        limits = service.config.limits
+        self._vault = Vault(buffer, LineParser(limits, service.clock.time), clock=service.clock, crash=service.crash)
+        self._desk = VaultDesk(self._vault, body_timeout_s=limits.body_timeout_s, flush=self._flush)
+        self._routes: dict[str, tuple[str, Callable[[Headers, Receive], Awaitable[Response]]]] = {
+            "/admin/flush": ("POST", lambda _headers, _receive: self._flush()),
+            "/admin/buffer": ("GET", lambda _headers, _receive: self._buffer()),
+            "/admin/config": ("GET", lambda _headers, _receive: self._config()),
+            "/admin/quarantine": ("GET", lambda _headers, _receive: self._quarantine()),
+            "/admin/replay": ("POST", self._desk.replay),
+            "/admin/reset": ("POST", lambda _headers, receive: self._desk.reset(receive)),
+        }
         self._token = hashlib.sha256(service.config.admin_token).digest()
         self._failures: deque[float] = deque(maxlen=FAILURES_MAX)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        await send_response(send, await self._respond(scope["path"], scope["method"], scope["headers"]))
+        path, method, headers = scope["path"], scope["method"], scope["headers"]
+        if path == "/admin/export" and method == "GET" and self._is_authorized(headers):
+            await self._desk.export(send)
+        else:
+            await send_response(send, await self._respond(path, method, headers, receive))
 
-    async def _respond(self, path: str, method: str, headers: Headers) -> Response:
+    async def _respond(self, path: str, method: str, headers: Headers, receive: Receive) -> Response:
         if not self._is_authorized(headers):
             return self._unauthorized()
-        allowed = _ROUTES.get(path)
-        if allowed is None:
+        if path == "/admin/export":
+            return method_not_allowed(["GET"])
+        if path not in self._routes:
             return problem(404, "there is no such resource")
+        allowed, answer = self._routes[path]
         if method != allowed:
             return method_not_allowed([allowed])
-        return await self._flush() if path == "/admin/flush" else self._buffer()
+        try:
+            return await answer(headers, receive)
+        except CollectorError as error:
+            return refusal(error)
 
     def _is_authorized(self, headers: Headers) -> bool:
         values = [value for name, value in headers if name == b"authorization"]
@@ -87,7 +127,23 @@ class AdminApp:
         events = self._service.buffer.snapshot().events
         return json_response(200, {"flushes": [_flush_document(r) for r in results], "buffered_events": events})
 
-    def _buffer(self) -> Response:
+    async def _config(self) -> Response:
+        return json_response(200, {"variables": dict(self._service.config.variables)})
+
+    async def _quarantine(self) -> Response:
+        events = await asyncio.to_thread(self._vault.buffer.quarantine, QUARANTINE_MAX)
+        listed = [
+            {
+                "type": one.type,
+                "hour": one.hour,
+                "reason": one.reason,
+                "event_base64": base64.b64encode(one.event).decode(),
+            }
+            for one in events
+        ]
+        return json_response(200, {"total": self._service.buffer.snapshot().quarantined, "events": listed})
+
+    async def _buffer(self) -> Response:
         state = self._service.buffer.snapshot()
         document: dict[str, Any] = {
             "capacity_events": state.capacity_events,
@@ -106,6 +162,7 @@ class AdminApp:
                 for partition in state.partitions
             ],
             "undecided": list(state.undecided),
+            "discarded_events": state.discarded,
         }
         return json_response(200, document)
 

@@ -10,14 +10,16 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from collector.clock import Clock
 from collector.cloudevents import HOUR_US, Event
@@ -27,6 +29,9 @@ from collector.errors import BufferUnavailable
 from collector.fill import Fills, Partition, PartitionState, Waiting
 from collector.store import FileRef, Intent, NewRequest, Part, Poison, Progress, Store, open_database
 from collector.writer import Writer, transaction
+
+T = TypeVar("T")
+Chosen = Mapping[Partition, Sequence[Waiting]]
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Event]).decode
@@ -47,6 +52,7 @@ class BufferState:
         deduplicated: Events dropped as duplicates since the process started.
         quarantined: Events in quarantine.
         syncs: Transactions synced for requests since the process started.
+        discarded: Events that operators discarded, ever.
         failure: Why the buffer stopped for good, or None.
     """
 
@@ -61,6 +67,7 @@ class BufferState:
     quarantined: int
     syncs: int
     failure: str | None
+    discarded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +122,10 @@ class Buffer:
         self._clock = clock
         self._crash = crash
         self._fills = Fills(capacity_events, max_partitions)
-        self._dedupes = dedupe_window_s > 0
+        self.dedupes = dedupe_window_s > 0
+        self.sealing = threading.RLock()
+        """Held while waiting events become a flush or are discarded."""
+        self._path = path
         self._flush: Flush | None = None
         self._deduplicated = 0
         self._mark = capacity_events + 1
@@ -142,12 +152,14 @@ class Buffer:
             self.collector_id, self.epoch, self._hash_key = store.begin_epoch(collector_id)
         self._last_seq: int = store.meta("last_seq") or 0
         self._quarantined = store.poison_count()
+        self._discarded: int = store.meta("discarded_events") or 0
         highest = self._fills.recover(store.requests(), self._clock.time(), self._clock.monotonic())
         self._crash("recovery.mid_replay")
         for progress, parts in store.flushes():
             self._flush = Flush(progress, tuple(parts))
             self._fills.sealed(parts)
-        return highest + 1
+        # an id that a receipt of an export covers never stands for another request
+        return max(highest, store.meta("exported_through") or 0) + 1
 
     # ------------------------------------------------------------------ clients
 
@@ -195,12 +207,79 @@ class Buffer:
             quarantined=self._quarantined,
             syncs=self._writer.syncs,
             failure=self._writer.failure,
+            discarded=self._discarded,
         )
 
-    def quarantine(self) -> list[Poison]:
-        """Return every quarantined event."""
-        poison: list[Poison] = self._writer.do(lambda store: store.poison())
+    def quarantine(self, limit: int = -1) -> list[Poison]:
+        """Return the quarantined events, oldest first; at most ``limit`` unless it is negative."""
+        poison: list[Poison] = self._writer.do(lambda store: store.poison(limit))
         return poison
+
+    # ------------------------------------------------------------------ backups
+
+    @contextlib.contextmanager
+    def view(self) -> Iterator[Store]:
+        """Open the buffer as it is at this moment, for reading; what is written meanwhile is not seen."""
+        with _translated():
+            store = Store(open_database(self._path / "buffer.sqlite3", check=False))
+            try:
+                store.conn.execute("BEGIN")
+                store.last_request()  # SQLite takes its view at the first read
+                yield store
+            finally:
+                store.conn.close()
+
+    def write(self, work: Callable[[Store], T]) -> T:
+        """Run ``work`` in a synced transaction; raises ``BufferUnavailable``."""
+        result: T = self._writer.do(work)
+        return result
+
+    def waiting_requests(self) -> dict[Partition, list[Waiting]]:
+        """What is in no flush."""
+        return self._fills.waiting()
+
+    def discard(self, choose: Callable[[Store, Chosen], tuple[Chosen, T]]) -> T:
+        """Delete waiting requests, in one transaction with whatever ``choose`` writes.
+
+        Args:
+            choose: Given all that waits; returns what of it to delete, and the result. It may raise: nothing is deleted.
+        """
+
+        def work(store: Store) -> tuple[Chosen, T]:
+            chosen, result = choose(store, self._fills.waiting())
+            for requests in chosen.values():
+                store.delete_requests([one.id for one in requests])
+            self._crash("admin.reset.after_truncate_before_checkpoint")
+            return chosen, result
+
+        with self.sealing:
+            chosen, result = self._writer.do(work)
+            self._fills.discarded(chosen)
+            self._discarded += sum(one.events for requests in chosen.values() for one in requests)
+        return result  # type: ignore[no-any-return]
+
+    def learn_waiting(self, window: Window, after: int) -> int:
+        """Add what waits in requests newer than ``after`` to ``window``; return the newest. Hold ``sealing``."""
+        waiting = [one for requests in self._fills.waiting().values() for one in requests if one.id > after]
+        if waiting:
+            with _translated():  # on the flusher's connection, which ``sealing`` guards
+                hashes = self._hash(sorted(waiting, key=lambda one: one.id))
+            fresh = ~window.duplicates(hashes, 0)
+            window.apply(window.plan(Hashes(hashes.high[fresh], hashes.low[fresh]), 0, 0))
+        return max((one.id for one in waiting), default=after)
+
+    def repeated(self, events: Sequence[Event], waiting: Window) -> npt.NDArray[np.bool_]:
+        """Tell of each event whether it is sealed, in ``waiting``, or stands earlier in ``events``. Hold ``sealing``."""
+        hashes = hash_events(events, self._hash_key)
+        requests = self._fills.waiting().values()
+        oldest = min((each[0].arrived for each in requests), default=self._clock.time())
+        return self._window.duplicates(hashes, oldest) | waiting.duplicates(hashes, 0)
+
+    def quarantine_replayed(self, poison: Sequence[Poison]) -> None:
+        """Keep lines of a replay that are no events; those that are kept already are not kept twice."""
+        self._quarantined += self._writer.do(
+            lambda store: store.insert_new_poison("replay", poison, self._clock.time())
+        )
 
     def close(self) -> None:
         """Store what was submitted, then stop and release the directory. Idempotent."""
@@ -253,13 +332,17 @@ class Buffer:
 
         The flush, the dropped duplicates and the dedupe window change in one transaction.
         """
+        with self.sealing:
+            return self._seal(keys)
+
+    def _seal(self, keys: Sequence[Partition]) -> Flush:
         if self._flush is not None:
             raise RuntimeError("a flush is outstanding")
         self._crash("flush.before_seal")
         waiting = self._fills.waiting()
         oldest = min((requests[0].arrived for requests in waiting.values()), default=self._clock.time())
         with _translated():
-            parts, change = self._deduplicate({key: waiting[key] for key in keys}, oldest)
+            parts, change = self._deduplicate({key: waiting[key] for key in keys if key in waiting}, oldest)
         seq = self._last_seq + 1
         progress = Progress(
             flush_id=f"{self.collector_id}/{self.epoch}/{seq}",
@@ -285,7 +368,7 @@ class Buffer:
         return flush
 
     def _deduplicate(self, taken: Mapping[Partition, list[Waiting]], oldest: float) -> tuple[list[Part], Change]:
-        if not self._dedupes:
+        if not self.dedupes:
             return [_part(key, waiting, []) for key, waiting in taken.items()], Change(None, ())
         hashes = [self._hash(waiting) for waiting in taken.values()]
         everything = concatenate(hashes)
@@ -302,7 +385,7 @@ class Buffer:
     def _hash(self, waiting: Sequence[Waiting]) -> Hashes:
         hashes: list[Hashes] = []
         for count, body, sound in self._reader.bodies([w.id for w in waiting]):
-            events = _decode_sound(body) if sound else None
+            events = decode_sound(body) if sound else None
             hashes.append(_random_hashes(count) if events is None else hash_events(events, self._hash_key))
         return concatenate(hashes)
 
@@ -314,7 +397,7 @@ class Buffer:
         position = 0
         with _translated():
             for count, body, sound in self._reader.bodies(part.requests):
-                decoded = _decode_sound(body) if sound else None
+                decoded = decode_sound(body) if sound else None
                 if decoded is None:
                     poison.append(Poison(part.type, part.hour, f"a stored request of {count} events is damaged", body))
                 elif dropped:
@@ -397,7 +480,8 @@ def _part(key: Partition, waiting: Sequence[Waiting], dropped: list[int]) -> Par
     return Part(key[0], key[1], [w.id for w in waiting], events, size, dropped)
 
 
-def _decode_sound(body: bytes) -> list[Event] | None:
+def decode_sound(body: bytes) -> list[Event] | None:
+    """Decode a stored request; None when it is damaged."""
     try:
         return _decode(body)
     except (msgspec.DecodeError, msgspec.ValidationError):

@@ -172,6 +172,8 @@ class Config:
     drain_s: float
     log_interval_s: float
     faults: str
+    variables: tuple[tuple[str, str], ...] = ()
+    """Every variable as it is in force; a secret that is set is ``***``."""
 
     def secrets(self) -> tuple[str, ...]:
         """Return every secret text, for redaction."""
@@ -200,6 +202,10 @@ class _Reader:
         if value is None:
             raise ConfigError(f"{name} is missing: {variable.help}")
         return value
+
+    def shown(self, variable: Variable) -> str:
+        text = self.text(variable.name)
+        return "***" if text and variable.secret else text
 
     def integer(self, name: str, least: int, most: int = 2**53) -> int:
         text = self.text(name)
@@ -277,6 +283,7 @@ def from_environ(environ: Mapping[str, str]) -> Config:
         drain_s=read.seconds("DRAIN_S", 0),
         log_interval_s=read.seconds("LOG_INTERVAL_S", 0.1),
         faults=read.text("COLLECTOR_FAULTS"),
+        variables=tuple((variable.name, read.shown(variable)) for variable in VARIABLES),
     )
     if config.ingest.port and config.ingest == config.admin:
         raise ConfigError("ADMIN_PORT must differ from LISTEN_PORT")

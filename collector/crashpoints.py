@@ -46,6 +46,9 @@ POINTS: Mapping[str, str] = {
     "recovery.before_replay": "the buffer is open, nothing was read back",
     "recovery.mid_replay": "the buffer is half read back",
     "expire.before_send": "before old snapshots are expired",
+    "admin.export.mid": "some of the buffer is exported, its receipt is not stored",
+    "admin.replay.mid": "a chunk of a replay is synced, the next one is not",
+    "admin.reset.after_truncate_before_checkpoint": "discarded rows are deleted, the transaction is open",
     "shutdown.while_draining": "SIGTERM was received, events are left",
 }
 """Every point and the durable state at that moment."""

@@ -5,6 +5,8 @@
     CollectorError
     ├── ConfigError             refuse to start
     ├── InvalidEvent            the request can never be accepted as it is (400, 413, 415, ...)
+    ├── NotDiscarded            a reset was not allowed: nothing was discarded (409)
+    ├── NotReplayed             a replay would not be safe: nothing was stored (409)
     ├── NotAccepted             nothing was kept; the client may try later (503, 429)
     │   ├── BufferFull          one partition holds as many events as it may
     │   ├── BufferUnavailable   the disk is full, fails, or the buffer is locked
@@ -42,6 +44,14 @@ class InvalidEvent(CollectorError):
         self.reason = reason
         self.status = status
         self.index = index
+
+
+class NotDiscarded(CollectorError):
+    """A reset without a valid receipt or confirmation; nothing was discarded."""
+
+
+class NotReplayed(CollectorError):
+    """A replay that could double events; nothing was stored."""
 
 
 class NotAccepted(CollectorError):

@@ -152,6 +152,16 @@ class Fills:
                 fill.sealed_bytes -= part.bytes
                 self._drop_if_empty((part.type, part.hour))
 
+    def discarded(self, chosen: Mapping[Partition, Sequence[Waiting]]) -> None:
+        """Forget waiting requests."""
+        with self._lock:
+            for key, requests in chosen.items():
+                fill, gone = self._fills[key], {request.id for request in requests}
+                fill.waiting = deque(one for one in fill.waiting if one.id not in gone)
+                fill.events -= sum(request.events for request in requests)
+                fill.bytes -= sum(request.bytes for request in requests)
+                self._drop_if_empty(key)
+
     def states(self, now: float) -> tuple[PartitionState, ...]:
         """Describe every partition."""
         with self._lock:

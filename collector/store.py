@@ -211,6 +211,21 @@ class Store:
             ).fetchone()
             yield events, body, zlib.crc32(body) == crc
 
+    def every_body(self) -> Iterator[tuple[int, bytes, bool]]:
+        """Id and body of all stored requests, oldest first, each with whether its CRC fits; one is in memory at a time."""
+        for id_, crc, body in self.conn.execute("SELECT id, crc, body FROM requests ORDER BY id"):
+            yield id_, body, zlib.crc32(body) == crc
+
+    def sizes(self, ids: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Id and number of events, in the order of ``ids``."""
+        for id_ in ids:
+            yield id_, self.conn.execute("SELECT events FROM requests WHERE id=?", (id_,)).fetchone()[0]
+
+    def last_request(self) -> int:
+        """Id of the newest stored request, 0 when there is none."""
+        highest: int = self.conn.execute("SELECT coalesce(max(id), 0) FROM requests").fetchone()[0]
+        return highest
+
     def delete_requests(self, ids: Sequence[int]) -> None:
         """Delete requests."""
         self.conn.executemany("DELETE FROM requests WHERE id=?", [(id_,) for id_ in ids])
@@ -253,9 +268,17 @@ class Store:
             [(flush_id, p.type, p.hour, p.reason, now, p.event) for p in poison],
         )
 
-    def poison(self) -> list[Poison]:
-        """All quarantined events."""
-        return [Poison(*row) for row in self.conn.execute("SELECT type, hour, reason, event FROM quarantine")]
+    def insert_new_poison(self, source: str, poison: Iterable[Poison], now: float) -> int:
+        """Store those that are not in quarantine yet; return how many."""
+        known = "SELECT 1 FROM quarantine WHERE flush_id=? AND event=? AND reason=?"
+        new = [p for p in poison if self.conn.execute(known, (source, p.event, p.reason)).fetchone() is None]
+        self.insert_poison(source, new, now)
+        return len(new)
+
+    def poison(self, limit: int = -1) -> list[Poison]:
+        """Quarantined events, oldest first; at most ``limit`` unless it is negative."""
+        query = "SELECT type, hour, reason, event FROM quarantine ORDER BY id LIMIT ?"
+        return [Poison(*row) for row in self.conn.execute(query, (limit,))]
 
     def poison_count(self) -> int:
         """Number of quarantined events."""

@@ -127,6 +127,7 @@ def _buffer_families(state: BufferState) -> Iterable[Metric]:
     yield _gauge("collector_undecided_flushes", "Flushes that may or may not be in the table.", len(state.undecided))
     yield _counter("collector_events_deduplicated", "Events dropped as duplicates.", state.deduplicated)
     yield _counter("collector_events_quarantined", "Events kept aside that cannot be encoded.", state.quarantined)
+    yield _counter("collector_events_discarded", "Events that operators discarded by a reset.", state.discarded)
     yield _counter("collector_buffer_syncs", "Syncs of the buffer for requests.", state.syncs)
     fills = GaugeMetricFamily(
         "collector_partition_fill_ratio", "Fill of the fullest partitions.", labels=["type", "hour"]

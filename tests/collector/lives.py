@@ -12,8 +12,11 @@ import sys
 import traceback
 from pathlib import Path
 
-from collector.config import MaintenanceConfig
+from collector.buffer import Buffer
+from collector.config import Limits, MaintenanceConfig
 from collector.crashpoints import CrashPoints
+from collector.lines import LineParser
+from collector.vault import Vault
 from tests.collector.keep_support import (
     DirectoryTable,
     ManualClock,
@@ -24,6 +27,7 @@ from tests.collector.keep_support import (
 )
 
 PER_BATCH = 5
+CHUNK = 3
 
 
 def _ack(root: Path, numbers: range) -> None:
@@ -31,6 +35,30 @@ def _ack(root: Path, numbers: range) -> None:
     descriptor = os.open(root / "acked", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     os.write(descriptor, "".join(f"{number}\n" for number in numbers).encode())
     os.close(descriptor)
+
+
+def drill(root: Path, buffer: Buffer, clock: ManualClock, crash: CrashPoints) -> None:
+    """What the runbook says: export to a backup, clear, replay; the backup goes when all of it was replayed."""
+    vault = Vault(buffer, LineParser(Limits(), clock.time), clock=clock, crash=crash)
+    lines = list(vault.export())
+    receipt = json.loads(lines[-1])["receipt"]
+    (root / "backup.tmp").write_bytes(b"".join(lines))
+    os.replace(root / "backup.tmp", root / "backup")
+    vault.reset(receipt=(receipt["events"], receipt["sha256"]))
+    replay_backup(root, vault)
+
+
+def replay_backup(root: Path, vault: Vault) -> None:
+    """Replay the backup that this life, or the one before, was busy with; twice."""
+    if not (root / "backup").exists():
+        return
+    lines = (root / "backup").read_bytes().splitlines()
+    for _ in range(2):
+        replay = vault.replay()
+        for start in range(0, len(lines), CHUNK):
+            replay.take(lines[start : start + CHUNK])
+        assert replay.result.complete
+    (root / "backup").unlink()
 
 
 def live(root: Path, first: int, faults: str, count: int) -> None:
@@ -43,12 +71,15 @@ def live(root: Path, first: int, faults: str, count: int) -> None:
     keep_few = MaintenanceConfig(snapshots_max=2, snapshot_min_age_s=0)
     flusher = make_flusher(buffer, table, clock, crash, maintenance=keep_few)
     table.catalog_down = down
+    replay_backup(root, Vault(buffer, LineParser(Limits(), clock.time), clock=clock, crash=crash))
     for number in range(first, first + count * PER_BATCH, PER_BATCH):
         batch = events(number, PER_BATCH, hour=0) + events(number + 10_000, PER_BATCH, hour=1)
         buffer.submit(batch).result(timeout=10)
         _ack(root, range(number, number + PER_BATCH))
         _ack(root, range(number + 10_000, number + 10_000 + PER_BATCH))
         crash("ingest.after_ack")
+        if number == first:
+            drill(root, buffer, clock, crash)
         flusher.request_flush()
         flusher.step()
         clock.advance(20)

@@ -49,7 +49,7 @@ def make_desk(state: Any = EMPTY, *, flush_timeout_s: float = 5.0) -> Desk:
     service = make_service(FakeBuffer(state=state))
     cast(Any, service.flusher).close()
     service.config = replace(service.config, admin_flush_timeout_s=flush_timeout_s)
-    return Desk(service, FakeFlusher(), AdminApp(service))
+    return Desk(service, FakeFlusher(), AdminApp(service, cast(Any, None)))
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def desk() -> Desk:
         [("x-token", ADMIN_TOKEN)],
     ],
 )
-@pytest.mark.parametrize("path", ["/admin/flush", "/admin/buffer", "/nothing"])
+@pytest.mark.parametrize("path", ["/admin/flush", "/admin/buffer", "/admin/export", "/admin/config", "/nothing"])
 def test_without_the_token_every_path_answers_the_same_401(
     desk: Desk, headers: list[tuple[str, str]], path: str
 ) -> None:
@@ -132,6 +132,7 @@ def test_buffer_describes_each_partition() -> None:
             }
         ],
         "undecided": ["a/1/1"],
+        "discarded_events": 0,
     }
 
 

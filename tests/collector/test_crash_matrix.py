@@ -50,7 +50,7 @@ def test_nothing_acked_is_lost_or_doubled(
     server: subprocess.Popen[str], tmp_path: Path, point: str, recovery: str
 ) -> None:
     """After SIGKILL at any point, and whatever happens while it recovers, every acked event is in the table once."""
-    nth = "@1" if point.startswith(("recovery", "shutdown", "expire", "settle")) else "@2"
+    nth = "@1" if point.startswith(("recovery", "shutdown", "expire", "settle", "admin.reset")) else "@2"
     assert _run(server, tmp_path, 0, f"{point}=kill{nth}", ROUNDS) == -signal.SIGKILL, "the point was not reached"
     first = 1_000
     for faults in RECOVERIES[recovery]:
