@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from chaos.errors import BadState, ChaosError, ControlHung, HealFailed, PortTaken, StackInUse
+from chaos.errors import BadState, ChaosError, ControlHung, HealFailed, NotPossible, PortTaken, StackInUse
 from chaos.gateway_client import GatewayClient
 from chaos.stack.plan import Addresses, BackendFactory, Plan, make_plan, write_private
 from chaos.stack.ports import Ports
@@ -163,6 +163,8 @@ class Stack:
     def _child(self, name: str) -> Child:
         if not self.owned:
             raise ChaosError(f"{name} was started by `icequake up`, so this run cannot kill or restart it")
+        if name not in self.children:
+            raise NotPossible(f"the {self.name} stack has no server {name}; it has {', '.join(self.children)}")
         return self.children[name]
 
     def __enter__(self) -> Self:

@@ -67,7 +67,7 @@ class Http:
 
 def append_updates(table: Table) -> dict[str, Any]:
     """The commit of one more snapshot on the table's head, as it would be posted; its files are never read."""
-    head, sequence = table.current_snapshot(), table.metadata.model_dump()["last_sequence_number"]
+    head, sequence = table.current_snapshot(), table.metadata.model_dump()["last-sequence-number"]
     new = uuid.uuid4().int >> 66
     snapshot: dict[str, Any] = {
         "snapshot-id": new,
@@ -275,7 +275,7 @@ class CatalogConformance:
     def test_of_concurrent_commits_exactly_one_wins(self, served: Served, table: Table, ns: str) -> None:
         """Eight clients commit on the same parent at once: one 200, seven 409, one snapshot."""
         clients = [Http(served) for _ in range(8)]
-        gate, statuses = threading.Barrier(len(clients)), []
+        gate, statuses = threading.Barrier(len(clients), timeout=30), []
         path = f"namespaces/{ns}/tables/events"
 
         def commit(client: Http) -> None:

@@ -12,7 +12,7 @@ import pytest
 import requests
 from pyiceberg.catalog import load_catalog
 
-from chaos.errors import ToolMissing
+from chaos.errors import NotPossible, ToolMissing
 from chaos.setup import SetupError, find_toxiproxy
 from chaos.stack import STACKS, Stack, start
 from chaos.stack.facade.endpoints import ENDPOINTS
@@ -174,6 +174,10 @@ class TestFacade:
             ("POST", "namespaces/{ns}/register", {"name": "t", "metadata-location": "file:///etc/passwd"}, (400, "BadRequestException")),
             ("POST", "namespaces/{ns}/properties", {"removals": ["a"], "updates": {"a": "b"}}, (422, "UnprocessableEntityException")),
             ("POST", "namespaces/{ns}/tables/no", {"requirements": [], "updates": []}, (404, "NoSuchTableException")),
+            ("POST", "namespaces/{ns}/tables/no", {"requirements": [{"type": "assert-create"}], "updates": [{"action": "set-properties", "updates": {}}]}, (400, "BadRequestException")),
+            ("POST", "namespaces/{ns}/tables", {"name": "t", "schema": {"type": "struct", "fields": []}, "properties": {"format-version": "9"}}, (400, "BadRequestException")),
+            ("POST", "namespaces/{ns}/tables", {"name": "t", "schema": {"type": "struct", "fields": []}, "location": "file:/etc/t"}, (400, "BadRequestException")),
+            ("POST", "namespaces", {"namespace": ["x"], "properties": {"n": 1}}, (400, "BadRequestException")),
             ("POST", "tables/rename", {"source": {}}, (400, "BadRequestException")),
         ],
     )  # fmt: skip
@@ -261,6 +265,21 @@ class TestFacade:
         moto.kill("catalog")
         moto.restart("catalog")
         assert http("GET", f"namespaces/{ns}/tables/t").status_code == 200
+
+    def test_a_dead_object_store_is_503(self, http: Http, moto: Stack, ns: str) -> None:
+        """A table is not called unknown because the store is silent; moto forgets everything when it is killed."""
+        self.table(http, ns, "t")
+        moto.kill("moto")
+        answer = http("GET", f"namespaces/{ns}/tables/t")
+        moto.restart("moto")
+        assert error(answer) == (503, "ServiceUnavailableException")
+        assert error(http("GET", f"namespaces/{ns}/tables/t")) == (500, "ServiceFailureException")
+        assert self.table(http, ns, "another").status_code == 200
+
+    def test_a_server_that_this_stack_does_not_have_cannot_be_killed(self, moto: Stack) -> None:
+        """So that a step which asks for it is void, with the servers there are."""
+        with pytest.raises(NotPossible, match="moto stack has no server seaweedfs; it has moto, catalog"):
+            moto.kill("seaweedfs")
 
     def test_only_our_key_is_taken(self, moto: Stack) -> None:
         """The object store refuses requests that are unsigned or name another key."""

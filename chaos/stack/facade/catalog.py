@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
+from pydantic import ValidationError as InvalidModel
 from pyiceberg.catalog import PropertiesUpdateSummary
 from pyiceberg.catalog.rest import CreateTableRequest, RegisterTableRequest, TableResponse
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.exceptions import ValidationError as InvalidMetadata
 from pyiceberg.io import load_file_io
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
 from pyiceberg.serializers import FromInputFile
@@ -34,6 +36,9 @@ from chaos.stack.facade.names import Levels, checked, original, shown, stored
 
 _EXISTS = {"exists": "true"}
 """SqlCatalog keeps a namespace as its properties: with this one it is still there when all others are removed."""
+
+
+_FORMATS = ("1", "2", "3")
 
 
 class Catalog:
@@ -136,6 +141,9 @@ class Catalog:
         self._need_no_table(levels, request.name)
         location = (request.location or self._default_location(levels, request.name)).rstrip("/")
         self._check_location(location)
+        version = request.properties.get("format-version", "2")
+        if version not in _FORMATS:
+            raise BadRequest(f"Cannot create a table of format version {version}; there are {', '.join(_FORMATS)}")
         spec = request.partition_spec or UNPARTITIONED_PARTITION_SPEC
         order = request.write_order or UNSORTED_SORT_ORDER
         if request.stage_create:
@@ -154,7 +162,8 @@ class Catalog:
         for update in request.updates:
             if isinstance(update, SetLocationUpdate):
                 self._check_location(update.location)
-        if any(isinstance(requirement, AssertCreate) for requirement in request.requirements):
+        creates = any(isinstance(requirement, AssertCreate) for requirement in request.requirements)
+        if creates:
             self._need_namespace(levels)
         else:
             self._need_table(levels, name)
@@ -163,6 +172,10 @@ class Catalog:
             return self._sql.commit_table(named, request.requirements, request.updates)
         except TableAlreadyExistsError:
             raise _taken(levels, name) from None
+        except (StopIteration, InvalidModel, InvalidMetadata) as error:
+            if creates and not self.table_exists(levels, name):  # no metadata was read: it is what the updates make
+                raise BadRequest(f"The updates do not make a table: {error!r}") from None
+            raise
 
     def drop(self, levels: Levels, name: str, *, purge: bool) -> None:
         """Forget a table; its files stay unless ``purge``."""
