@@ -23,6 +23,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "heal": ("chaos.commands.heal:heal", "Remove every fault that an interrupted run left behind."),
     "doctor": ("chaos.commands.doctor:doctor", "Check an Iceberg table: everything that can be seen from outside."),
     "repair": ("chaos.commands.repair:repair", "Mend what the doctor found: a plan first, then --yes."),
+    "damage": ("chaos.commands.damage:damage_command", "Break an object of a table by hand, its original kept."),
+    "put-back": ("chaos.commands.damage:put_back_command", "Undo what `icequake damage` did."),
     "judge": ("reports.judge:main", "Judge a recorded run again."),
     "explain": ("reports.explain:main", "Print the anomalies of a run one by one."),
     "observe": ("reports.observe:main", "Read the table of a run again."),

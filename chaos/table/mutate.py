@@ -166,15 +166,21 @@ def original(store: ObjectStore, path: str) -> Original:
     return Original(path, store.get(path), store.etag(path))
 
 
-def damage(store: ObjectStore, victim: Victim, mutation: str, seed: int, kept: Original | None = None) -> Original:
-    """Damage one object and return it as it was (*kept*, when the caller has journaled that already).
+Keep = Callable[[Original, bytes | None], None]
+"""Told an object as it is, and what it will become (None: gone), before anything is changed."""
+
+
+def damage(store: ObjectStore, victim: Victim, mutation: str, seed: int, keep: Keep | None = None) -> Original:
+    """Damage one object and return it as it was; *keep* has kept that when anything is changed.
 
     Raises:
         NotApplicable: this object cannot be damaged so.
         ObjectMissing, StoreFailed: the store has no such object, or did not answer.
     """
-    before = kept or original(store, victim.path)
+    before = original(store, victim.path)
     changed = mutated(mutation, victim, before.data, store, random.Random(seed))
+    if keep is not None:
+        keep(before, changed)
     if changed is None:
         store.delete(victim.path)
     else:
