@@ -48,7 +48,9 @@ class Ui:
         return str(json.loads(self.ask("GET", "/stats/requests"))["state"])
 
     def runs(self) -> list[RunDir]:
-        return [RunDir.open(path) for path in sorted(self.runs_dir.glob("2*"))]
+        """In the order in which they began; two of one second differ in their random ids only."""
+        opened = [RunDir.open(path) for path in self.runs_dir.glob("2*")]
+        return sorted(opened, key=lambda run: run.info.started_mono_ns)
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
