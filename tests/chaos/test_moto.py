@@ -191,10 +191,23 @@ class TestFacade:
     @pytest.mark.parametrize(
         ("requirement", "words"),
         [
-            ({"type": "assert-current-schema-id", "current-schema-id": 9}, "current schema changed"),
-            ({"type": "assert-default-spec-id", "default-spec-id": 9}, "default partition spec changed"),
-            ({"type": "assert-default-sort-order-id", "default-sort-order-id": 9}, "default sort order changed"),
-            ({"type": "assert-last-assigned-field-id", "last-assigned-field-id": 9}, "last assigned field id changed"),
+            (
+                {"type": "assert-current-schema-id", "current-schema-id": 9},
+                "current schema changed: expected id 9 != 0",
+            ),
+            (
+                {"type": "assert-default-spec-id", "default-spec-id": 9},
+                "default partition spec changed: expected id 9 != 0",
+            ),
+            (
+                {"type": "assert-default-sort-order-id", "default-sort-order-id": 9},
+                "default sort order changed: expected id 9 != 0",
+            ),
+            (
+                {"type": "assert-last-assigned-field-id", "last-assigned-field-id": 9},
+                "last assigned field id changed: expected id 9 != 1",
+            ),
+            ({"type": "assert-table-uuid", "uuid": str(uuid.UUID(int=9))}, "UUID does not match: expected 0"),
             ({"type": "assert-create"}, "table already exists"),
         ],
     )

@@ -85,6 +85,7 @@ def busy(words: str) -> OperationalError:
         (CommitFailedException("Table has been updated by another process: a.b"), 409),
         (ValueError("Snapshot with id 1 already exists"), 409),
         (ValueError("Cannot add snapshot with sequence number 1 older than last sequence number 2"), 409),
+        (ValueError("Partition spec with id 1 already exists: []"), 400),
         (ValueError("Failed to find spec with id 9"), 400),
         (busy("database is locked"), 503),
         (busy("disk I/O error"), 500),

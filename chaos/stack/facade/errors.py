@@ -142,14 +142,15 @@ class Unavailable(ApiError):
     type = "ServiceUnavailableException"
 
 
-_LATE = re.compile(r"already exists|sequence number", re.IGNORECASE)
+_LATE = re.compile(r"snapshot with id \S+ already exists|sequence number", re.IGNORECASE)
 _WORDING = (
-    (re.compile(r"^Table UUID does not match"), "Requirement failed: UUID does not match"),
+    (re.compile(r"^Table UUID does not match:"), "Requirement failed: UUID does not match: expected"),
     (re.compile(r"^Table already exists$"), "Requirement failed: table already exists"),
     (re.compile(r"current schema id has changed"), "current schema changed"),
     (re.compile(r"default (spec|sort order) id has changed"), r"default \1 changed"),
     (re.compile(r"default spec changed"), "default partition spec changed"),
     (re.compile(r"last assigned (field|partition) id has changed"), r"last assigned \1 id changed"),
+    (re.compile(r"expected (?:id )?(\S+), found (\S+)"), r"expected id \1 != \2"),
 )
 """pyiceberg's words for a requirement that does not hold -> those of Iceberg's own catalogs, which clients compare."""
 
