@@ -19,6 +19,7 @@ def bounded_protocol(limits: Limits) -> type[HttpToolsProtocol]:
     class BoundedProtocol(HttpToolsProtocol):
         _head_bytes = 0
         _in_head = True
+        _completed = False
         _head_timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -30,8 +31,9 @@ def bounded_protocol(limits: Limits) -> type[HttpToolsProtocol]:
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
+            self._completed = False
             super().data_received(data)
-            if self._in_head:
+            if self._in_head and not self._completed:  # else these bytes were a body, or how many were not is unknown
                 self._head_bytes += len(data)
                 if self._head_bytes > limits.header_bytes + _SLACK_BYTES:
                     self._end(b"431 Request Header Fields Too Large")
@@ -47,7 +49,7 @@ def bounded_protocol(limits: Limits) -> type[HttpToolsProtocol]:
             super().on_headers_complete()
 
         def on_message_complete(self) -> None:
-            self._in_head = True
+            self._in_head = self._completed = True
             super().on_message_complete()
 
         def _start_timer(self) -> None:

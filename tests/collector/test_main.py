@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -286,3 +287,21 @@ def test_uvicorn_still_has_what_the_collector_overrides() -> None:
     """A new uvicorn that renames these would lose limits and the drain without an error."""
     assert all(callable(name) for name in private_names())
     assert callable(uvicorn.Server.capture_signals)
+
+
+@pytest.mark.integration
+def test_a_body_that_arrives_at_once_is_no_head(start: Callable[..., Running]) -> None:
+    """However large a piece of a body is read from the socket, the limit of the head does not count it."""
+    running = start()
+    running.wait_ready()
+    event = EVENT.replace(b"}", b',"data":"%b"}' % (b"y" * 200_000))
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=10)
+    statuses = []
+    for number in range(5):
+        connection.request("POST", "/events", event % number, STRUCTURED)
+        with connection.getresponse() as answer:
+            statuses.append(answer.status)
+            answer.read()
+    connection.close()
+
+    assert statuses == [202] * 5
