@@ -22,8 +22,8 @@ REFUSED = (
 APPLIED = (
     "commit-answer-lost", "commit-applied-500", "commit-applied-502", "commit-applied-503", "commit-applied-504",
     "commit-applied-520", "commit-applied-429", "commit-applied-403", "commit-answer-reset", "commit-answer-truncated",
-    "commit-answer-garbage", "commit-zombie", "commit-zombie-later", "catalog-answer-cut", "catalog-limited",
-    "catalog-black-hole", "ingest-answers-lost", "ingest-flapping",
+    "commit-answer-garbage", "commit-zombie", "catalog-answer-cut", "catalog-limited",
+    "catalog-black-hole", "ingest-answers-lost",
 )  # fmt: skip
 """What was asked for did happen, and whoever asked was told otherwise, or nothing."""
 
@@ -52,7 +52,7 @@ KILLS: dict[str, tuple[str, str]] = {
     "catalog-409": ("gives-up-at-once", LOST),
     "commit-applied-409": ("no-retries", LOST),
     "commit-sent-twice": ("no-retries", LOST),
-    "load-table-stale": ("correct", LOST),
+    "load-table-stale": ("correct", STUCK),
     "commit-answer-late": ("impatient", DUPLICATED),
     "catalog-sliced": ("impatient", DUPLICATED),
     "r2-narrow": ("impatient", DUPLICATED),
@@ -68,11 +68,17 @@ UNKILLED: dict[str, str] = {
     "r2-sliced": "what is read from R2 is small; pieces of it cost milliseconds",
     "r2-upload-answer-lost": "the client stores the same bytes under the same name again",
     "r2-upload-applied-500": "the client stores the same bytes under the same name again",
+    "commit-zombie-later": "the catalog itself refuses a commit whose parent is no longer the head; bait for those who force it",
+    "ingest-flapping": "whether an answer is cut is chance; see ingest-answers-lost",
     "ingest-down": "clients find nobody; what they sent before is there",
     "disk-full": "no mutant keeps its buffer in SQLite; tests of the collector have its own crash points",
     "fsync-error": "no mutant keeps its buffer in SQLite; tests of the collector have its own crash points",
     "buffer-locked": "no mutant keeps its buffer in SQLite",
     "half-closed-clients": "a thread a connection is enough; see slow-loris",
     "owners-hook": "what it does is the owner's",
+    **dict.fromkeys(
+        (name for name, spec in catalogue().items() if spec.mechanism == "object"),
+        "damage that is there fails every collector: doctor and repair answer it (tests/chaos/table, test_object_fault)",
+    ),
     "ingest-latency": "clients wait longer, the collector does not see it",
 }
