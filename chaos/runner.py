@@ -22,6 +22,7 @@ from chaos import halt
 from chaos.display import Display
 from chaos.errors import ChaosError, NotAllowed
 from chaos.faults.env import Env
+from chaos.faults.object import put_back_originals
 from chaos.fingerprint import environment, versions
 from chaos.generator import Generator
 from chaos.nemesis import Nemesis
@@ -30,6 +31,7 @@ from chaos.requests_seen import RequestsSeen
 from chaos.sampler import Sampler
 from chaos.scenario import Plan, Step
 from chaos.stack import Stack
+from chaos.table.errors import TableError
 from chaos.target import TargetProcess, place, target_environment
 from chaos.warden_client import Child, Warden
 from loadtests.records.documents import write_document
@@ -145,6 +147,7 @@ class Runner:
                 return Result(self.run, self._judge())
         finally:
             self._teardown()
+            self._put_back()
             self._timeline.close()
             with suppress(ChaosError):  # the stack may be gone; its log ends with it
                 self._stack.set_gateway_log(None)
@@ -289,7 +292,7 @@ class Runner:
         return Env(
             self._stack, self._warden, self._process, self._seen, rng,
             read=self._reading, hooks=self._target.hooks, data_dir=self.run.root / "target-data",
-            here=self._request.target_path.resolve().parent,
+            here=self._request.target_path.resolve().parent, table=self._table_identifier(), originals=self._originals,
         )  # fmt: skip
 
     def _reading(self, name: str) -> float | None:
@@ -394,6 +397,21 @@ class Runner:
         info.phase = "done"
         self.run.save()
         return code
+
+    @property
+    def _originals(self) -> Path:
+        return self.run.root / "originals"
+
+    def _put_back(self) -> None:
+        """Put damaged objects back, now that the verdict is about the damage; a table that is beyond that is left."""
+        try:
+            properties = self._stack.pyiceberg_properties(direct=True)
+            for one in put_back_originals(self._originals, properties, self._table_identifier()):
+                self._timeline.write(
+                    "note", text=f"{'put back' if one.done else 'not put back'}: {one.path} ({one.detail})"
+                )
+        except (TableError, ChaosError) as error:
+            self._timeline.write("note", text=f"not put back: {error}; `icequake put-back` does it.")
 
     def _judge_what_is_known(self) -> None:
         """A failed run is judged too once traffic has flowed; its own error is the one to report."""

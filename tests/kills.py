@@ -22,8 +22,7 @@ REFUSED = (
 APPLIED = (
     "commit-answer-lost", "commit-applied-500", "commit-applied-502", "commit-applied-503", "commit-applied-504",
     "commit-applied-520", "commit-applied-429", "commit-applied-403", "commit-answer-reset", "commit-answer-truncated",
-    "commit-answer-garbage", "commit-zombie", "catalog-answer-cut", "catalog-limited",
-    "catalog-black-hole", "ingest-answers-lost",
+    "commit-answer-garbage", "commit-zombie",     "catalog-black-hole", "ingest-answers-lost",
 )  # fmt: skip
 """What was asked for did happen, and whoever asked was told otherwise, or nothing."""
 
@@ -52,6 +51,8 @@ KILLS: dict[str, tuple[str, str]] = {
     "catalog-409": ("gives-up-at-once", LOST),
     "commit-applied-409": ("no-retries", LOST),
     "commit-sent-twice": ("no-retries", LOST),
+    "catalog-answer-cut": ("correct", STUCK),  # its thread ends when LoadTable fails too
+    "catalog-limited": ("correct", STUCK),
     "load-table-stale": ("correct", STUCK),
     "commit-answer-late": ("impatient", DUPLICATED),
     "catalog-sliced": ("impatient", DUPLICATED),

@@ -22,6 +22,7 @@ from chaos.faults.host import LockedDatabase, SyscallError
 from chaos.faults.http import GatewayRule
 from chaos.faults.micro import Micro
 from chaos.faults.nothing import Nothing
+from chaos.faults.object import DamagedObject
 from chaos.faults.process import KillProcess
 from chaos.faults.second import SecondProcess
 from chaos.faults.server import KillServer
@@ -43,6 +44,7 @@ MECHANISMS: dict[str, type[Mechanism]] = {
     "lock": LockedDatabase,
     "clients": BadClients,
     "hook": OwnersHook,
+    "object": DamagedObject,
 }
 
 

@@ -28,6 +28,8 @@ class Env:
         hooks: The owner's own faults, by name, from the target file.
         data_dir: Where the target keeps what it must not lose.
         here: The directory of the target file.
+        table: The run's table, `namespace.name`.
+        originals: Where objects are kept that a fault damages.
     """
 
     stack: Stack
@@ -39,6 +41,8 @@ class Env:
     hooks: Mapping[str, Hook] = field(default_factory=dict)
     data_dir: Path = Path()
     here: Path = Path()
+    table: str = ""
+    originals: Path = Path("originals")
 
 
 @dataclass(frozen=True)
