@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "repair": ("chaos.commands.repair:repair", "Mend what the doctor found: a plan first, then --yes."),
     "damage": ("chaos.commands.damage:damage_command", "Break an object of a table by hand, its original kept."),
     "put-back": ("chaos.commands.damage:put_back_command", "Undo what `icequake damage` did."),
+    "drill": ("chaos.commands.drill:drill", "Do a recovery procedure under traffic, and check what it promises."),
     "judge": ("reports.judge:main", "Judge a recorded run again."),
     "explain": ("reports.explain:main", "Print the anomalies of a run one by one."),
     "observe": ("reports.observe:main", "Read the table of a run again."),

@@ -19,6 +19,7 @@ import click
 import msgspec
 
 from loadtests.records.errors import RecordError
+from reports.drill_checks import drill_checks
 from reports.errors import ReportError
 from reports.event_checks import event_checks, fate_of_missing, strays
 from reports.first_screen import first_screen
@@ -61,7 +62,7 @@ def compare(records: RunRecords, *, keep: int = RANGES_KEPT) -> Reconciliation:
 def verdict_on(records: RunRecords, result: Reconciliation) -> VerdictDoc:
     """Judge a run that was read and reconciled."""
     info = records.info
-    checks = [*event_checks(records, result), *run_checks(records, result)]
+    checks = [*event_checks(records, result), *drill_checks(records.timeline), *run_checks(records, result)]
     numbers = sections(records, result)
     totals = _totals(records, result)
     verdict = worst(check.verdict for check in checks)

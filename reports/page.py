@@ -258,7 +258,7 @@ def reproduce_line(info: RunInfo) -> str:
     A command that starts several runs, or none that is known, is replaced by the one for this run alone.
     """
     words = ["icequake", *info.argv[1:]]
-    if words[1:2] != ["run"]:
+    if words[1:2] not in (["run"], ["drill"]):
         words = ["icequake", "run", info.scenario, "--target", info.target]
     given = any(word == "--seed" or word.startswith("--seed=") for word in words)
     return shlex.join(words if given else [*words, "--seed", str(info.seed)])

@@ -206,9 +206,17 @@ def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def _drill_told(entry: Entry) -> str:
+    told = f"drill {entry.get('drill', '?')}"
+    if entry.get("state") == "checked":
+        return f"{told}: {entry.get('check', '?')} {'ok' if entry.get('ok') else 'NOT ok'}, {entry.get('detail') or ''}"
+    return f"{told} {entry.get('state', '?')} {entry.get('reason') or ''}".strip()
+
+
 _TOLD: dict[str, Callable[[Entry], str]] = {
     "process": lambda e: f"{e.get('name', '?')} {e.get('state', '?')}",
     "operator": lambda e: f"operator: {e.get('action', '?')}",
+    "drill": _drill_told,
     "alert": lambda e: f"alert: {e.get('name', '?')}",
     "probe": lambda e: (
         f"probe {e.get('name', '?')}: {'ok' if e.get('ok') else 'NOT ok'} {e.get('detail') or ''}".strip()

@@ -248,6 +248,10 @@ class HandMadeRun:
         """A measurement that decides something."""
         self._timeline.append({"t_ns": mono_ns(at), "event": "probe", "name": name, "ok": ok})
 
+    def timeline(self, event: str, *, at: float = 20.0, **fields: Any) -> None:
+        """Any other line of the timeline."""
+        self._timeline.append({"t_ns": mono_ns(at), "event": event, **fields})
+
     def ended(self, **window: Any) -> None:
         """Change how the run ended: fields of RunWindow."""
         for name, value in window.items():

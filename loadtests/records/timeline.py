@@ -7,6 +7,7 @@ step       {step, fault, state, ...}                   armed | injected | healed
 process    {name, state, pid}                          started | ready | killed | exited
 probe      {name, ok, ...}                             a measurement that decides something
 operator   {action, ...}                               a person did this
+drill      {drill, state, ...}                         begun | checked {check, ok, detail} | done | failed {reason}; {seconds}
 settled    {reason, buffered}                          empty | timeout | interrupted
 note       {text}                                      anything else worth reading
 """

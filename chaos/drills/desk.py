@@ -1,0 +1,185 @@
+"""What a drill works with: the collector's admin listener, its process, the table, and a place to write down what held."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from chaos.errors import ChaosError
+from chaos.loopback import open_url
+
+ANSWER_S = 120.0
+ANSWER_BYTES_MAX = 1 << 30
+POLL_S = 0.1
+NOTHING: Mapping[str, str] = {}
+
+
+class DrillFailed(ChaosError):
+    """The procedure could not be done: the collector refused or did not answer."""
+
+    code = "drill_failed"
+
+
+class TableFiles(Protocol):
+    """What a drill asks of the table."""
+
+    def rows_of(self, paths: list[str]) -> dict[str, int]:
+        """Return the number of rows read from each of *paths* that the current snapshot references."""
+        ...
+
+
+class AdminClient:
+    """The admin listener of a collector like the reference one.
+
+    Args:
+        url: Ends with `/admin`.
+    """
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url, self._token = url.rstrip("/"), token
+
+    def get(self, path: str) -> bytes:
+        """GET a resource. Raises DrillFailed."""
+        return self._ask("GET", path, None)
+
+    def post(self, path: str, body: bytes = b"") -> dict[str, Any]:
+        """POST and return the JSON answer. Raises DrillFailed."""
+        return _object(path, self._ask("POST", path, body))
+
+    def read(self, path: str) -> dict[str, Any]:
+        """GET a JSON document. Raises DrillFailed."""
+        return _object(path, self.get(path))
+
+    def _ask(self, method: str, path: str, body: bytes | None) -> bytes:
+        request = urllib.request.Request(  # noqa: S310  # the target file's http URL
+            f"{self._url}/{path}", data=body, method=method, headers={"Authorization": f"Bearer {self._token}"}
+        )
+        try:
+            with open_url(request, timeout=ANSWER_S) as answer:
+                content: bytes = answer.read(ANSWER_BYTES_MAX)
+        except urllib.error.HTTPError as error:
+            said = error.read(500).decode(errors="replace")
+            raise DrillFailed(f"{method} /{path} was answered with {error.code}: {said}") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise DrillFailed(f"{method} /{path} failed: {error}") from error
+        return content
+
+
+def _object(path: str, content: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(content)
+    except ValueError as error:
+        raise DrillFailed(f"/{path} did not answer JSON.") from error
+    if not isinstance(document, dict):
+        raise DrillFailed(f"/{path} did not answer a JSON object.")
+    return document
+
+
+@dataclass(frozen=True)
+class Backup:
+    """An export as it was received."""
+
+    content: bytes
+    events: int
+    sha256: str
+
+    @property
+    def receipt(self) -> bytes:
+        """The body of a reset under it."""
+        return json.dumps({"receipt": {"events": self.events, "sha256": self.sha256}}).encode()
+
+    def half(self) -> bytes:
+        """Its first half, cut between lines: what a replay that crashed had sent."""
+        lines = self.content.splitlines(keepends=True)
+        return b"".join(lines[: len(lines) // 2])
+
+
+def read_backup(content: bytes) -> Backup:
+    """Read an export's receipt. Raises DrillFailed when it was cut off."""
+    try:
+        receipt = json.loads(content.splitlines()[-1])["receipt"]
+        return Backup(content, int(receipt["events"]), str(receipt["sha256"]))
+    except (ValueError, LookupError, TypeError) as error:
+        raise DrillFailed("the export does not end with a receipt: it was cut off.") from error
+
+
+@dataclass
+class Desk:
+    """One drill's tools.
+
+    Attributes:
+        admin: The collector's admin listener.
+        table: The table's files.
+        stop: Ends the collector with SIGTERM; returns its exit status.
+        start: Starts it, with more environment, and returns when it is ready.
+        end_traffic: Ends the traffic and waits for the last answers.
+        acked, visible: Events acknowledged so far, and how many of them the table shows.
+        idle: Called while waiting; raises when the run cannot go on.
+        write: Writes a line of the timeline.
+    """
+
+    name: str
+    admin: AdminClient
+    table: TableFiles
+    stop: Callable[[], int | None]
+    start: Callable[[Mapping[str, str]], None]
+    end_traffic: Callable[[], None]
+    acked: Callable[[], int]
+    visible: Callable[[], int]
+    idle: Callable[[], None]
+    write: Callable[..., Any]
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def check(self, what: str, ok: bool, detail: str) -> None:
+        """Write down whether a post-condition holds, with the numbers it is about."""
+        self.write("drill", drill=self.name, state="checked", check=what, ok=ok, detail=detail)
+
+    def wait(self, holds: Callable[[], bool], at_most_s: float) -> bool:
+        """Wait until *holds*; tell whether it did in time."""
+        deadline = self.clock() + at_most_s
+        while not holds():
+            if self.clock() > deadline:
+                return False
+            self.idle()
+            self.sleep(POLL_S)
+        return True
+
+    def buffered(self) -> int:
+        """Events that the collector holds now. Raises DrillFailed."""
+        return int(self.admin.read("buffer")["events"])
+
+    def wait_for_events(self, least: int, at_most_s: float = 20.0) -> int:
+        """Wait until the buffer holds something worth a drill; return how many. Raises DrillFailed."""
+        if not self.wait(lambda: self.buffered() >= least, at_most_s):
+            raise DrillFailed(f"the buffer did not hold {least} events within {at_most_s:g} s.")
+        return self.buffered()
+
+    def restart(self, env: Mapping[str, str] = NOTHING) -> int | None:
+        """Stop and start the collector; return the exit status of the stop."""
+        status = self.stop()
+        self.start(env)
+        return status
+
+
+def perform(drill: str, procedure: Callable[[Desk], None], desk: Desk) -> bool:
+    """Do one drill, timed; a procedure that cannot be done is written down like a post-condition that does not hold.
+
+    Returns whether it was done to its end.
+    """
+    began = desk.clock()
+    desk.write("drill", drill=drill, state="begun")
+    try:
+        procedure(desk)
+    except DrillFailed as error:
+        took_s = round(desk.clock() - began, 3)
+        desk.write("drill", drill=drill, state="failed", reason=str(error), seconds=took_s)
+        return False
+    desk.write("drill", drill=drill, state="done", seconds=round(desk.clock() - began, 3))
+    return True
