@@ -47,6 +47,7 @@ class Sampler:
     Attributes:
         fill_ratio: The last fill of the fullest buffer, 0-1; None while the target does not say.
         flushes: How many commits the target says it made.
+        samples: The last scrape, as `scrape` returns it; empty while the target does not answer.
     """
 
     def __init__(self, target: Target, run: RunDir) -> None:
@@ -56,6 +57,7 @@ class Sampler:
         self.visible: dict[str, Any] = {}
         self.fill_ratio: float | None = None
         self.flushes: int | None = None
+        self.samples: dict[str, float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="sampler", daemon=True)
 
@@ -102,8 +104,10 @@ class Sampler:
             samples = scrape(self._metrics.url)
         except (OSError, ValueError):
             self._writer.add(now_ns, "target_up", 0.0)
+            self.samples = {}
             return
         self._writer.add(now_ns, "target_up", 1.0)
+        self.samples = samples
         self._keep(now_ns, samples)
 
     def _keep(self, now_ns: int, samples: dict[str, float]) -> None:

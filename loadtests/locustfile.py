@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -20,6 +21,8 @@ import pandas  # noqa: F401  # pyarrow imports it with the first series: seconds
 from locust import User, events, task
 from locust.runners import MasterRunner, WorkerRunner
 
+from loadtests import panel
+from loadtests.control_client import ControlClient
 from loadtests.errors import TrafficError
 from loadtests.records.errors import RecordError
 from loadtests.records.ledger import Outcome, Status
@@ -52,6 +55,8 @@ class _Test:
         self._environment = environment
         self._session: Session | None = None
         self._own_run: RunDir | None = None
+        self._control = None if isinstance(environment.runner, WorkerRunner) else ControlClient.from_environment()
+        self._asked_for_run = False
         self._stopped: str | None = None
 
     def settings(self) -> Settings:
@@ -62,7 +67,10 @@ class _Test:
     def start(self) -> None:
         settings, runner = self.settings(), self._environment.runner
         self._stopped = None
-        run = RunDir.open(settings.run_dir) if settings.run_dir else self._create(settings)
+        if self._control is not None:
+            settings, run = self._begin(self._control, settings)
+        else:
+            run = RunDir.open(settings.run_dir) if settings.run_dir else self._create(settings)
         if not isinstance(runner, MasterRunner):
             index = max(runner.worker_index, 0)
             self._session = Session(settings, run, worker=index, observe=self._observe, fail=self._fail)
@@ -75,6 +83,18 @@ class _Test:
             self._environment.parsed_options.run_dir = str(run.root.resolve())
         return run
 
+    def _begin(self, control: ControlClient, settings: Settings) -> tuple[Settings, RunDir]:
+        """Ask the live session for a run: it starts the target, and says where events go and are recorded."""
+        options = self._environment.parsed_options
+        users = self._environment.runner.target_user_count or options.num_users or 1
+        self._asked_for_run = True
+        answer = control.begin(settings, users=users)
+        # The form's host is not used: events must take the path on which faults are injected.
+        self._environment.host = options.host = answer["url"]
+        if isinstance(self._environment.runner, MasterRunner):
+            options.run_dir = answer["run_dir"]
+        return self.settings(), RunDir.open(Path(answer["run_dir"]))
+
     def walk(self) -> None:
         if self._session is not None:
             self._session.walk()
@@ -83,7 +103,8 @@ class _Test:
     def stop(self) -> None:
         session, self._session = self._session, None
         run, self._own_run = self._own_run, None
-        if run is not None and isinstance(self._environment.runner, MasterRunner):
+        asked, self._asked_for_run = self._asked_for_run, False
+        if (run is not None or asked) and isinstance(self._environment.runner, MasterRunner):
             self._environment.parsed_options.run_dir = ""
         try:
             if session is not None:
@@ -91,6 +112,8 @@ class _Test:
         finally:
             if run is not None:
                 finish_run(run, stopped=self._stopped)
+            if asked and self._control is not None:
+                self._control.end(self._stopped)
 
     def _observe(self, attempted: Attempted) -> None:
         """Show an attempt in Locust's tables. Refusals by contract have rows of their own and are no failures."""
@@ -167,6 +190,9 @@ def _on_parser(parser: Any, **_: Any) -> None:
 def _on_init(environment: Any, runner: Any, **_: Any) -> None:
     if isinstance(runner, MasterRunner):
         runner.register_message(FAILED, _on_worker_failed)
+    control = ControlClient.from_environment()
+    if environment.web_ui is not None and control is not None:
+        panel.install(environment, control)
     if environment.web_ui is None and not isinstance(runner, WorkerRunner):
         _check_arguments(environment)
     # Loading all this took a while, and --run-time would count it: gevent's timers start from a cached clock.

@@ -1,0 +1,223 @@
+"""The control API of a live session: what is going on, and the operator's hands. JSON over HTTP, loopback only.
+
+GET  /state?since=S    everything on show, as one object; `history` begins after S seconds of the run
+GET  /events           the same as server-sent events, one a second
+GET  /faults           the catalogue: name, about, parameters, JSON Schema of the mechanism, why it is not possible here
+GET  /runs/ID/report   the HTML report of a run of this session
+POST /inject           {"fault": name, "with": {...}, "for_s": seconds or null (until healed)}
+POST /heal             {"step": number} or {} for everything that is on
+POST /mark             {"text": "paged"}
+POST /flush            ask the target to flush now, answered when it is decided
+POST /halt             heal everything and end the run; it cannot PASS
+POST /begin, /end      the load generator says that its test starts, or has ended
+
+Every request needs `Authorization: Bearer TOKEN` and a Host that names this machine; a request with an Origin other than the
+server's own is refused, whatever its token. A refusal is `{"error": {"code", "sentence"}}` with status 400 (the request is
+wrong), 409 (not now), 401, 403, 404, 413 or 500.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Protocol, Self, cast
+from urllib.parse import parse_qs, urlsplit
+
+from chaos.errors import BadInput, ChaosError, NotNow
+
+HOST = "127.0.0.1"
+BODY_BYTES_MAX = 64_000
+REQUEST_S = 10.0
+"""A client that does not finish its request within this time is given up."""
+EVENT_S = 1.0
+_NAMES = ("127.0.0.1", "localhost", "[::1]")
+
+
+class Operations(Protocol):
+    """What the API does. Every method may be called from any thread; a ChaosError is answered as a refusal."""
+
+    def state(self, since_s: float) -> dict[str, Any]:
+        """Return everything on show."""
+
+    def faults(self) -> list[dict[str, Any]]:
+        """Return the catalogue."""
+
+    def report(self, run_id: str) -> bytes:
+        """Return the HTML report of a run. Raises ChaosError when there is none."""
+
+    def act(self, action: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Do one of `ACTIONS` and return what became of it."""
+
+
+ACTIONS = ("inject", "heal", "mark", "flush", "halt", "begin", "end")
+
+
+class ControlServer:
+    """Serves *operations* on a free loopback port for the length of a `with` block.
+
+    Attributes:
+        url: Where it listens.
+        token: What a client must show; fresh for each server.
+    """
+
+    def __init__(self, operations: Operations) -> None:
+        self.token = secrets.token_urlsafe(32)
+        self._server = _Server(operations, self.token)
+        self.url = f"http://{HOST}:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="control", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._server.closing.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False  # an action may wait for the target; the process does not wait for it
+
+    def __init__(self, operations: Operations, token: str) -> None:
+        super().__init__((HOST, 0), _Handler)
+        self.operations = operations
+        self.token = token.encode()
+        self.closing = threading.Event()
+        self.origin = f"http://{HOST}:{self.server_address[1]}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no event."""
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status, self.code, self.sentence = status, code, sentence
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = REQUEST_S
+
+    @property
+    def _app(self) -> _Server:
+        return cast(_Server, self.server)
+
+    def do_GET(self) -> None:
+        self._answered(self._get)
+
+    def do_POST(self) -> None:
+        self._answered(self._post)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """The timeline is the log."""
+
+    # -- one request
+
+    def _answered(self, work: Callable[[], None]) -> None:
+        try:
+            self._check()
+            work()
+        except _Refused as refused:
+            self._refuse(refused.status, refused.code, refused.sentence)
+        except (BrokenPipeError, ConnectionResetError, socket.timeout):  # noqa: UP041  # they left
+            self.close_connection = True
+        except ChaosError as error:
+            status = 409 if isinstance(error, NotNow) else 400 if isinstance(error, BadInput) else 500
+            self._refuse(status, error.code, error.sentence)
+
+    def _check(self) -> None:
+        host = urlsplit(f"//{self.headers.get('Host', '')}")
+        if host.netloc.rpartition(":")[0] not in _NAMES:
+            raise _Refused(403, "foreign_host", "this server answers to names of this machine only.")
+        origin = self.headers.get("Origin")
+        if origin is not None and origin != self._app.origin:
+            raise _Refused(403, "foreign_origin", "a page from elsewhere may not use this API.")
+        scheme, _, token = self.headers.get("Authorization", "").partition(" ")
+        right = hmac.compare_digest(token.strip().encode("utf-8", "replace"), self._app.token)
+        if scheme.lower() != "bearer" or not right:
+            raise _Refused(401, "unauthorized", "show the session's token as `Authorization: Bearer ...`.")
+
+    def _get(self) -> None:
+        parts = urlsplit(self.path)
+        words = parts.path.strip("/").split("/")
+        if words == ["state"]:
+            self._json(200, self._app.operations.state(_since(parts.query)))
+        elif words == ["faults"]:
+            self._json(200, {"faults": self._app.operations.faults()})
+        elif words == ["events"]:
+            self._events()
+        elif len(words) == 3 and words[0] == "runs" and words[2] == "report":
+            self._send(200, "text/html; charset=utf-8", self._app.operations.report(words[1]))
+        else:
+            raise _Refused(404, "not_found", f"there is no {parts.path}.")
+
+    def _post(self) -> None:
+        body = self._body()
+        action = urlsplit(self.path).path.strip("/")
+        if action not in ACTIONS:
+            raise _Refused(404, "not_found", f"there is no action {action!r}; there are {', '.join(ACTIONS)}.")
+        self._json(200, self._app.operations.act(action, body))
+
+    def _body(self) -> dict[str, Any]:
+        if "Transfer-Encoding" in self.headers:
+            self.close_connection = True
+            raise _Refused(400, "bad_input", "send the body whole, with Content-Length.")
+        length = self.headers.get("Content-Length", "0")
+        if not length.isdecimal() or int(length) > BODY_BYTES_MAX:
+            self.close_connection = True
+            raise _Refused(413, "too_large", f"a body has {BODY_BYTES_MAX:,} bytes at most.")
+        text = self.rfile.read(int(length)) or b"{}"
+        try:
+            body = json.loads(text)
+        except (ValueError, RecursionError):
+            body = None
+        if not isinstance(body, dict):
+            raise _Refused(400, "bad_input", "the body is not a JSON object.")
+        return body
+
+    def _events(self) -> None:
+        self.close_connection = True
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        since_s = 0.0
+        while True:
+            state = self._app.operations.state(since_s)
+            since_s = state["history"][-1]["t_s"] if state.get("history") else 0.0
+            self.wfile.write(b"data: " + json.dumps(state).encode() + b"\n\n")
+            self.wfile.flush()
+            if self._app.closing.wait(EVENT_S):
+                return
+
+    def _refuse(self, status: int, code: str, sentence: str) -> None:
+        self._json(status, {"error": {"code": code, "sentence": sentence}})
+
+    def _json(self, status: int, document: dict[str, Any]) -> None:
+        self._send(status, "application/json", json.dumps(document).encode())
+
+    def _send(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def _since(query: str) -> float:
+    try:
+        return float(parse_qs(query).get("since", ["0"])[-1])
+    except ValueError:
+        raise _Refused(400, "bad_input", "since is a number of seconds.") from None
