@@ -1,0 +1,246 @@
+// The icequake tab in Locust's web UI. It polls ./icequake/state once a second and draws it; whatever is shown goes in as text.
+"use strict";
+(() => {
+  const KEY = "icequake", POLL_MS = 1000, HISTORY = 1200;
+  let history = [], runId = null, faults = [], root = null, view = {}, busy = false;
+
+  const el = (tag, attributes = {}, ...children) => {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (name === "onclick" || name === "onsubmit" || name === "onchange") node[name] = value;
+      else if (value !== null && value !== false) node.setAttribute(name, value === true ? "" : value);
+    }
+    node.append(...children.filter(child => child !== null));
+    return node;
+  };
+  const svg = (tag, attributes, text) => {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    if (text !== undefined) node.textContent = text;
+    return node;
+  };
+  const count = value => value === null || value === undefined ? "–" : Number(value).toLocaleString("en");
+  const percent = value => value === null || value === undefined ? "–" : Math.round(value * 100) + " %";
+  const seconds = value => value === null || value === undefined ? "–" : Number(value).toFixed(1) + " s";
+  const level = ratio => ratio >= 0.9 ? "bad" : ratio >= 0.7 ? "warn" : "";
+
+  // -- talking to the session
+
+  async function ask(path, body) {
+    const options = body === undefined ? {} :
+      {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(body)};
+    const answer = await fetch("./icequake/" + path, options);
+    const document = await answer.json();
+    if (document.error) throw new Error(document.error.sentence);
+    return document;
+  }
+  async function act(action, body, done) {
+    say(action + " …", "");
+    try { const answer = await ask(action, body); say(done ? done(answer) : action + ": done", "good"); }
+    catch (error) { say(action + ": " + error.message, "bad"); }
+    poll();
+  }
+  function say(text, kind) { view.said.textContent = text; view.said.className = kind; }
+
+  async function poll() {
+    if (busy || !root) return;
+    busy = true;
+    try {
+      const last = history.length ? history[history.length - 1].t_s : 0;
+      let state = await ask("state?since=" + last);
+      if (state.run && state.run.id !== runId) {
+        runId = state.run.id; history = [];
+        state = await ask("state?since=0");
+      }
+      history = history.concat(state.history).slice(-HISTORY);
+      draw(state);
+    } catch (error) { banner("The session does not answer: " + error.message, "bad"); }
+    busy = false;
+  }
+
+  // -- drawing
+
+  function banner(text, kind, link) {
+    view.banner.className = "banner " + kind;
+    view.banner.replaceChildren(text);
+    if (link) view.banner.append("\n", el("a", {href: link, target: "_blank", rel: "noopener"}, "Open the report"));
+  }
+  function card(name, value, kind) { return el("div", {class: "card"}, el("span", {}, name), el("b", {class: kind || ""}, value)); }
+
+  function draw(state) {
+    const run = state.run;
+    if (!run) { banner(state.session.message || "No run yet: press Start.", state.session.message ? "bad" : ""); return; }
+    drawBanner(state);
+    const {counts, table, buffer, flushes, contract} = state, behind = state.freshness_s > contract.freshness_s;
+    view.cards.replaceChildren(
+      card("phase", run.phase === "inject" && !run.traffic_ended ? "running" : run.phase), card("run time", seconds(run.elapsed_s)),
+      card("acked", count(counts.acked)), card("visible", count(table.visible)),
+      card("pending", count(table.pending)), card("duplicated", count(table.duplicated), table.duplicated ? "bad" : ""),
+      card("refused", count(counts.refused), counts.refused ? "warn" : ""), card("unknown", count(counts.unknown), counts.unknown ? "warn" : ""),
+      card("not sent", count(counts.not_sent), counts.not_sent ? "warn" : ""),
+      card("freshness (promised " + count(contract.freshness_s) + " s)", seconds(state.freshness_s), behind ? "bad" : ""),
+      card("flushes committed", count(flushes && flushes.committed)), card("failed", count(flushes && flushes.failed), flushes && flushes.failed ? "bad" : ""),
+      card("undecided", count(flushes && flushes.undecided), flushes && flushes.undecided ? "warn" : ""));
+    drawFill(buffer);
+    chart(view.fillChart, "fill_ratio", 1, percent, [0.5, 0.7, 0.9]);
+    chart(view.freshChart, "freshness_s", contract.freshness_s, seconds, [contract.freshness_s]);
+    drawFaults(state);
+    const open = run.phase === "inject" && !run.traffic_ended;
+    for (const button of view.needsRun) button.disabled = !open;
+    view.flush.disabled = !open || !state.session.can_flush;
+    const over = ["judge", "done"].includes(run.phase);
+    for (const button of view.marks) button.disabled = over;
+  }
+
+  function drawBanner(state) {
+    const run = state.run, verdict = state.verdict, link = "./icequake/runs/" + encodeURIComponent(run.id) + "/report";
+    if (verdict) {
+      const kind = {PASS: "good", FAIL: "bad"}[verdict.verdict] || "warn";
+      banner(verdict.first_screen.join("\n"), kind, link);
+    } else if (run.failure) banner("This run failed: " + run.failure, "bad");
+    else if (state.session.settling) banner("settling: " + run.phase + " … the verdict follows.", "warn");
+    else if (run.phase === "baseline") banner("Baseline: nothing can be injected for the first seconds.", "");
+    else banner("Run " + run.id + " of " + run.target + ", seed " + run.seed +
+                (state.faults.length ? " · faults on: " + state.faults.join(", ") : ""), state.faults.length ? "bad" : "");
+  }
+
+  function bar(ratio, marks) {
+    const width = Math.min(100, Math.max(0, ratio * 100));
+    return el("div", {class: "bar"}, el("i", {class: level(ratio), style: "width:" + width + "%"}),
+      ...marks.map(mark => el("u", {style: "left:" + mark * 100 + "%", title: mark * 100 + " %"})));
+  }
+  function drawFill(buffer) {
+    const rows = buffer.partitions.length ? buffer.partitions : buffer.fill_ratio === null ? [] :
+      [{name: "fullest buffer", fill_ratio: buffer.fill_ratio}];
+    view.fill.replaceChildren(...rows.map(row => el("div", {class: "fill"}, el("span", {title: row.name}, row.name),
+      bar(row.fill_ratio, [0.5, 0.7, 0.9]), el("span", {class: level(row.fill_ratio)}, percent(row.fill_ratio)))));
+    if (!rows.length) view.fill.append(el("span", {class: "dim"}, buffer.answers ? "nothing is buffered" : "the target does not answer"));
+  }
+
+  function chart(node, name, atLeast, words, lines) {
+    const points = history.filter(point => point[name] !== null && point[name] !== undefined);
+    node.replaceChildren();
+    if (points.length < 2) return;
+    const first = history[0].t_s, span = Math.max(1, history[history.length - 1].t_s - first);
+    const top = Math.max(atLeast, ...points.map(point => point[name])) * 1.05;
+    const x = t => (t - first) / span * 500, y = value => 96 - value / top * 90;
+    for (const line of lines) {
+      node.append(svg("line", {x1: 0, x2: 500, y1: y(line), y2: y(line), stroke: "currentColor", "stroke-opacity": .25, "stroke-dasharray": "3 3"}));
+    }
+    node.append(svg("polyline", {points: points.map(point => x(point.t_s) + "," + y(point[name])).join(" "), fill: "none",
+      stroke: "var(--accent)", "stroke-width": 1.5, "vector-effect": "non-scaling-stroke"}));
+    node.setAttribute("aria-label", "now " + words(points[points.length - 1][name]));
+  }
+
+  function drawFaults(state) {
+    const now = Math.max(1, state.run.elapsed_s);
+    const focus = document.activeElement && document.activeElement.dataset ? document.activeElement.dataset.step : undefined;
+    view.lanes.replaceChildren(...state.steps.slice(-12).map(step => {
+      const from = step.injected_s, to = step.healed_s ?? step.void_s ?? step.failed_s ?? now;
+      const words = "#" + step.step + " " + step.fault + " · " + step.state +
+        (step.requests_affected === undefined ? "" : " · " + count(step.requests_affected) + " requests met it") +
+        (step.reason ? " · " + step.reason : "") + (step.error ? " · " + step.error : "");
+      const line = el("div", {class: "bar"}, from === undefined ? null :
+        el("i", {style: "left:" + from / now * 100 + "%;width:" + Math.max(.5, (to - from) / now * 100) + "%;right:auto"}));
+      const heal = step.state === "injected" && !state.run.traffic_ended ?
+        el("button", {"data-step": step.step, onclick: () => act("heal", {step: step.step})}, "heal") : null;
+      return el("div", {class: "lane"}, el("span", {class: {void: "warn", failed: "bad"}[step.state] || ""}, words, " ", heal), line);
+    }));
+    if (!state.steps.length) view.lanes.append(el("span", {class: "dim"}, "no fault so far"));
+    const again = focus !== undefined && view.lanes.querySelector('[data-step="' + Number(focus) + '"]');
+    if (again) again.focus();
+    const words = {operator: e => e.action + (e.text ? ": " + e.text : "") + (e.fault ? " " + e.fault : "") +
+                     (e.ok === false ? " failed: " + e.detail : ""),
+                   phase: e => "phase " + e.phase, process: e => e.name + " " + e.state, note: e => e.text};
+    const shown = state.entries.filter(entry => words[entry.event]).slice(-10).reverse();
+    view.entries.replaceChildren(...shown.map(entry => el("li", {}, seconds(entry.t_s) + "  ", words[entry.event](entry))));
+  }
+
+  // -- the form
+
+  function chooseFault() {
+    const fault = faults.find(one => one.name === view.select.value);
+    if (!fault) return;
+    view.about.textContent = fault.problem ? "Not possible here: " + fault.problem : fault.about;
+    view.fields.replaceChildren(...Object.entries(fault.with).map(([name, value]) => {
+      const plain = typeof value !== "object", number = typeof value === "number";
+      const field = plain ? el("input", {name, type: number ? "number" : "text", step: "any", value: String(value), size: 10})
+        : el("textarea", {name, rows: 2, spellcheck: "false"}, JSON.stringify(value));
+      field.dataset.kind = plain && !number && typeof value === "string" ? "text" : "json";
+      return el("label", {}, name, field);
+    }));
+  }
+  function inject(event) {
+    event.preventDefault();
+    const given = {};
+    try {
+      for (const field of view.fields.querySelectorAll("[name]")) {
+        given[field.name] = field.dataset.kind === "text" ? field.value : JSON.parse(field.value);
+      }
+      Object.assign(given, view.more.value.trim() ? JSON.parse(view.more.value) : {});
+    } catch (error) { say("a parameter is not JSON: " + error.message, "bad"); return; }
+    const lasts = view.lasts.value ? Number(view.lasts.value) : null;
+    act("inject", {fault: view.select.value, with: given, for_s: lasts}, answer => "injected as step " + answer.step);
+  }
+  function flushed(answer) {
+    return "flushed: " + answer.flushes.map(one => one.events + " events " + one.outcome).join(", ") + "; " +
+      count(answer.buffered_events) + " still buffered";
+  }
+
+  function build() {
+    const button = (text, kind, onclick) => el("button", {type: "button", class: kind, onclick}, text);
+    view = {said: el("div", {role: "status"}), banner: el("section", {class: "banner", role: "status"}, "…"),
+      cards: el("div", {class: "cards"}), fill: el("div"), lanes: el("div"), entries: el("ul"),
+      fillChart: svg("svg", {viewBox: "0 0 500 96", preserveAspectRatio: "none", role: "img"}),
+      freshChart: svg("svg", {viewBox: "0 0 500 96", preserveAspectRatio: "none", role: "img"}),
+      select: el("select", {onchange: chooseFault, "aria-label": "fault"}), about: el("p", {class: "dim"}), fields: el("div"),
+      more: el("textarea", {rows: 1, placeholder: "{}", spellcheck: "false"}), lasts: el("input", {type: "number", min: 1, step: "any", value: 30, size: 6}),
+      text: el("input", {type: "text", maxlength: 200, placeholder: "what happened", "aria-label": "mark"})};
+    view.fields.style.display = "contents";
+    const injecting = el("button", {type: "submit", class: "bad"}, "inject"), healing = button("heal all", "", () => act("heal", {}));
+    view.flush = button("flush", "", () => act("flush", {}, flushed));
+    const halt = button("halt", "bad", () => act("halt", {}, () => "halted: everything is healed, the run ends"));
+    const mark = text => () => text && act("mark", {text});
+    view.marks = [button("paged", "", mark("paged")), button("mitigated", "", mark("mitigated")),
+      button("mark", "", () => { mark(view.text.value)(); view.text.value = ""; })];
+    view.needsRun = [injecting, healing, halt];
+    root.replaceChildren(view.banner, view.cards, el("div", {class: "columns"},
+      el("section", {}, el("h2", {}, "Fill of each partition buffer (lines at 50, 70 and 90 %)"), view.fill),
+      el("section", {}, el("h2", {}, "Fullest buffer over time"), view.fillChart, el("h2", {}, "Freshness over time"), view.freshChart),
+      el("section", {}, el("h2", {}, "Break something"),
+        el("form", {onsubmit: inject}, el("label", {}, "fault", view.select), view.fields, el("label", {}, "further parameters (JSON)", view.more),
+          el("label", {}, "for seconds (empty: until healed)", view.lasts), injecting), view.about,
+        el("div", {class: "buttons"}, healing, view.flush, halt), el("div", {class: "buttons"}, ...view.marks, view.text), view.said),
+      el("section", {}, el("h2", {}, "Faults"), view.lanes, view.entries)));
+    ask("faults").then(answer => {
+      faults = answer.faults;
+      view.select.replaceChildren(...faults.map(one => el("option", {value: one.name, disabled: one.problem !== null}, one.name)));
+      if (faults.some(one => one.name === "slow-r2" && !one.problem)) view.select.value = "slow-r2";
+      chooseFault();
+    }).catch(error => say("the catalogue cannot be read: " + error.message, "bad"));
+  }
+
+  // -- mounting: Locust draws an empty body for a tab without a table
+
+  function theme() {
+    const style = getComputedStyle(document.body), ink = style.color, paper = style.backgroundColor;
+    const light = (paper.match(/\d+/g) || [255, 255, 255]).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) > 380;
+    root.style.setProperty("--ink", ink);
+    root.style.setProperty("--paper", paper);
+    root.dataset.theme = light ? "light" : "dark";
+  }
+  function mount() {
+    const tab = [...document.querySelectorAll('[role="tab"]')].find(one => one.textContent.trim().toLowerCase() === KEY);
+    const chosen = tab && tab.getAttribute("aria-selected") === "true";
+    if (!chosen) { if (root) root.hidden = true; return; }
+    const list = tab.closest(".MuiTabs-root") || tab.parentElement;
+    const place = list.closest(".MuiBox-root") || list.parentElement;
+    if (!root) { root = el("div", {id: KEY}); build(); }
+    if (root.previousElementSibling !== place) place.after(root);
+    root.hidden = false;
+    theme();
+  }
+  new MutationObserver(mount).observe(document.getElementById("root"), {childList: true, subtree: true, attributes: true, attributeFilter: ["aria-selected", "class"]});
+  setInterval(() => { if (root && !root.hidden) { theme(); poll(); } }, POLL_MS);
+  mount();
+})();
