@@ -12,9 +12,9 @@ LOST, DUPLICATED, STUCK, REFUSING = "events.lost", "events.duplicated", "events.
 
 REFUSED = (
     "catalog-500", "catalog-502", "catalog-503", "catalog-504", "catalog-429", "catalog-401", "catalog-403", "catalog-hang",
-    "catalog-down", "catalog-reset", "catalog-flapping", "catalog-swallows",
+    "catalog-down", "catalog-flapping", "catalog-swallows",
     "r2-429-storm", "r2-429", "r2-503", "r2-401", "r2-403", "r2-403-data", "r2-403-manifest",
-    "r2-403-manifest-list", "r2-403-read", "r2-answer-cut", "r2-hang", "r2-black-hole", "r2-down", "r2-reset", "r2-flapping",
+    "r2-403-manifest-list", "r2-403-read", "r2-answer-cut", "r2-down", "r2-reset", "r2-flapping",
     "storage-killed", "gateway-killed", "toxiproxy-killed",
 )  # fmt: skip
 """What was asked for did not happen, and the collector was told so, or was told nothing."""
@@ -22,7 +22,7 @@ REFUSED = (
 APPLIED = (
     "commit-answer-lost", "commit-applied-500", "commit-applied-502", "commit-applied-503", "commit-applied-504",
     "commit-applied-520", "commit-applied-429", "commit-applied-403", "commit-answer-reset", "commit-answer-truncated",
-    "commit-answer-garbage", "commit-zombie",     "catalog-black-hole", "ingest-answers-lost",
+    "commit-answer-garbage", "commit-zombie", "catalog-black-hole", "ingest-answers-lost",
 )  # fmt: skip
 """What was asked for did happen, and whoever asked was told otherwise, or nothing."""
 
@@ -49,8 +49,10 @@ KILLS: dict[str, tuple[str, str]] = {
     "ingest-narrow": ("reads-once", LOST),
     "ingest-reset": ("correct", DUPLICATED),
     "catalog-409": ("gives-up-at-once", LOST),
-    "commit-applied-409": ("no-retries", LOST),
-    "commit-sent-twice": ("no-retries", LOST),
+    "r2-hang": ("impatient", DUPLICATED),
+    "r2-black-hole": ("impatient", DUPLICATED),
+    "commit-applied-409": ("no-retries", STUCK),  # the table refers to a manifest list that pyiceberg deleted
+    "commit-sent-twice": ("no-retries", STUCK),
     "catalog-answer-cut": ("correct", STUCK),  # its thread ends when LoadTable fails too
     "catalog-limited": ("correct", STUCK),
     "load-table-stale": ("correct", STUCK),
@@ -70,6 +72,7 @@ UNKILLED: dict[str, str] = {
     "r2-upload-answer-lost": "the client stores the same bytes under the same name again",
     "r2-upload-applied-500": "the client stores the same bytes under the same name again",
     "commit-zombie-later": "the catalog itself refuses a commit whose parent is no longer the head; bait for those who force it",
+    "catalog-reset": "whether a commit was applied before the reset is chance; see commit-answer-reset and catalog-down",
     "ingest-flapping": "whether an answer is cut is chance; see ingest-answers-lost",
     "ingest-down": "clients find nobody; what they sent before is there",
     "disk-full": "no mutant keeps its buffer in SQLite; tests of the collector have its own crash points",
