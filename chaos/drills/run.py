@@ -57,6 +57,12 @@ def check_target(target: Target) -> None:
         )
 
 
+def visible_of(look: Mapping[str, Any]) -> int:
+    """Return how many acknowledged events the table showed at a look of the auditor; 0 before the first whole one."""
+    acked, pending = look.get("acked"), look.get("pending")
+    return acked - pending if isinstance(acked, int) and isinstance(pending, int) else 0
+
+
 class DrillRunner(Runner):
     """Runs one drill on a stack that is up; see `Runner`."""
 
@@ -91,10 +97,13 @@ class DrillRunner(Runner):
             start=lambda env: self._start_target(process, env),
             end_traffic=self._end_traffic,
             acked=lambda: self._generator.counts()["acked"],
-            visible=lambda: int(self._sampler.refresh_visible().get("acked") or 0),
+            visible=self._visible,
             idle=self._idle,
             write=self._timeline.write,
         )
+
+    def _visible(self) -> int:
+        return visible_of(self._sampler.refresh_visible())
 
     def _stop_target(self, process: TargetProcess) -> int | None:
         self._noticed.add("target-ended")

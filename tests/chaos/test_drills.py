@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from chaos.cli import icequake, run_command
 from chaos.drills import MODULES, find_drill
 from chaos.drills.desk import AdminClient, Desk, DrillFailed, perform, read_backup
-from chaos.drills.run import check_target
+from chaos.drills.run import check_target, visible_of
 from chaos.errors import BadInput, BadTarget
 from loadtests.records.target import Ingest, Process, Target
 
@@ -168,6 +168,12 @@ def test_an_empty_buffer_is_no_drill() -> None:
 
     assert empty.do("flush-and-verify") == ["failed"]
     assert "did not hold 200 events" in empty.log[-1]["reason"]
+
+
+def test_visible_is_what_is_acknowledged_and_no_longer_pending() -> None:
+    """The auditor's count of acknowledged events alone says nothing of the table."""
+    assert visible_of({"acked": 10, "pending": 4}) == 6
+    assert visible_of({"acked": 10, "error": "no table"}) == visible_of({}) == 0
 
 
 def test_half_a_backup_ends_between_lines() -> None:
