@@ -203,8 +203,9 @@ class Doctor:
 
     def _read(self, seen: FileSeen) -> tuple[FileSeen, Facts]:
         file, metadata = seen.entry.data_file, self._table.metadata
-        spec = metadata.specs()[file.spec_id]
-        schema = metadata.schema()
+        spec, schema = metadata.specs().get(file.spec_id), metadata.schema()
+        if spec is None:
+            return seen, Facts(complaints=[("data-file-partition", f"the table has no partition spec {file.spec_id}")])
         return seen, examine(file, schema, spec, self._store, footer_only=self._options.quick)
 
     def _note(self, seen: FileSeen, facts: Facts) -> None:

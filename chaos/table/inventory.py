@@ -10,7 +10,7 @@ import hashlib
 import threading
 from collections.abc import Iterable
 
-from chaos.table.errors import StoreFailed
+from chaos.table.errors import ObjectMissing, StoreFailed
 from chaos.table.store import ObjectStore, Stat
 
 
@@ -35,7 +35,7 @@ class Inventory:
         try:
             for location in locations:
                 self._rest.update((stat.path, stat) for stat in store.list(location))
-        except StoreFailed as error:
+        except (StoreFailed, ObjectMissing) as error:
             self._rest.clear()
             self.listed = False
             self.why = str(error)

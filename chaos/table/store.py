@@ -117,7 +117,10 @@ class FileIOStore:
             info = filesystem.get_file_info(key)
             return Stat(path, info.size, _modified(info)) if info.type == pafs.FileType.File else None
 
-        return _retried(path, ask)
+        try:
+            return _retried(path, ask)
+        except ObjectMissing:
+            return None
 
     def list(self, prefix: str) -> Iterator[Stat]:
         """Every object below *prefix*; the names alone take some 0.3 KB each while they are handed out."""
@@ -135,8 +138,9 @@ class FileIOStore:
         return _retried(path, lambda: filesystem.open_input_file(key))
 
     def _at(self, path: str) -> tuple[pafs.FileSystem, str]:
-        scheme, netloc, key = self._io.parse_location(path, self._io.properties)
-        return self._io.fs_by_scheme(scheme, netloc), key
+        with _translated(path):
+            scheme, netloc, key = self._io.parse_location(path, self._io.properties)
+            return self._io.fs_by_scheme(scheme, netloc), key
 
 
 def _modified(info: Any) -> float | None:
@@ -160,5 +164,7 @@ def _translated(path: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise ObjectMissing(f"{path} does not exist.") from error
+    except ValueError as error:  # a path of damaged metadata: no such scheme, a NUL in it, bytes that are no text
+        raise ObjectMissing(f"{path!r} cannot be the name of an object: {sentence(error)}") from error
     except (OSError, pa.ArrowException) as error:
         raise StoreFailed(f"{path}: {sentence(error)}") from error

@@ -144,6 +144,14 @@ def test_the_store_says_missing_and_refused_apart(lake: Lake) -> None:
     assert lake.store.etag(lake.load().metadata_location) is None
 
 
+@pytest.mark.parametrize("path", ["fhle:///x", "file:///x\0y", "\udcff", "://", "file://["])
+def test_a_path_that_damage_made_is_a_missing_object(lake: Lake, path: str) -> None:
+    """Flipped bits make schemes and names that no store has; nothing but ObjectMissing comes of it."""
+    with pytest.raises(ObjectMissing):
+        lake.store.get(path)
+    assert lake.store.head(path) is None
+
+
 def test_a_file_io_that_cannot_list_is_refused() -> None:
     """fsspec has no listing that we use; the sentence says what to change."""
     with pytest.raises(StoreFailed, match="py-io-impl"):
