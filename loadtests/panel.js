@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const KEY = "icequake", POLL_MS = 1000, HISTORY = 1200;
-  let history = [], runId = null, faults = [], root = null, view = {}, busy = false;
+  let history = [], runId = null, faults = [], root = null, view = {}, busy = false, pressed = false;
 
   const el = (tag, attributes = {}, ...children) => {
     const node = document.createElement(tag);
@@ -43,7 +43,7 @@
   function say(text, kind) { view.said.textContent = text; view.said.className = kind; }
 
   async function poll() {
-    if (busy || !root) return;
+    if (busy || pressed || !root) return;  // a button replaced while it is pressed would lose its click
     busy = true;
     try {
       const last = history.length ? history[history.length - 1].t_s : 0;
@@ -235,7 +235,12 @@
     if (!chosen) { if (root) root.hidden = true; return; }
     const list = tab.closest(".MuiTabs-root") || tab.parentElement;
     const place = list.closest(".MuiBox-root") || list.parentElement;
-    if (!root) { root = el("div", {id: KEY}); build(); }
+    if (!root) {
+      root = el("div", {id: KEY});
+      root.addEventListener("pointerdown", () => { pressed = true; });
+      for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, () => { pressed = false; });
+      build();
+    }
     if (root.previousElementSibling !== place) place.after(root);
     root.hidden = false;
     theme();

@@ -80,7 +80,8 @@ def install(environment: Any, control: ControlClient) -> None:
             return _answer(jsonify(refused.document), refused.status)
 
     ui.app.before_request(lambda: _foreign() or _not_now(control))
-    ui.app.after_request(lambda answer: _with_panel(answer))
+    # Flask calls these from the last to the first: ours comes after Flask-CORS has added its headers.
+    ui.app.after_request_funcs.setdefault(None, []).insert(0, _with_panel)
     ui.app.register_blueprint(routes)
 
 
