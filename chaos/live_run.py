@@ -122,6 +122,7 @@ class LiveRunner(Runner):
         self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY_S)
         self._counts: dict[str, int] = {}
         self._fresh: dict[str, Any] = {}
+        self._flushes: dict[str, int] | None = None
         self.ready: Future[dict[str, Any]] = Future()
         self.failure: str | None = None
         self._pen, self._over = threading.Lock(), False
@@ -155,6 +156,10 @@ class LiveRunner(Runner):
             self._over = True
         super()._teardown()
 
+    def _settle(self) -> None:
+        super()._settle()
+        self._refresh()  # the last numbers stay on show
+
     def _active_faults(self) -> list[str]:
         return [*super()._active_faults(), *self._interactive.active]
 
@@ -179,6 +184,7 @@ class LiveRunner(Runner):
     def _refresh(self) -> None:
         super()._refresh()
         self._counts = self._generator.counts()
+        self._flushes = outcomes(self._sampler.samples) or self._flushes
         now_s = self._at_s(time.monotonic_ns())
         if not self._history or now_s - self._history[-1]["t_s"] >= 1:
             self._history.append({"t_s": now_s, **self._numbers()})
@@ -239,7 +245,7 @@ class LiveRunner(Runner):
                 "answers": bool(samples),
                 "partitions": partitions(samples),
             },
-            "flushes": outcomes(samples),
+            "flushes": outcomes(samples) or self._flushes,
             "faults": self._active_faults(),
             "steps": [dict(step) for _, step in sorted(self._steps.copy().items())],
             "entries": list(self._entries),

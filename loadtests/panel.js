@@ -27,7 +27,7 @@
   // -- talking to the session
 
   async function ask(path, body) {
-    const options = body === undefined ? {} :
+    const options = body === undefined ? {signal: AbortSignal.timeout(10_000)} :
       {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(body)};
     const answer = await fetch("./icequake/" + path, options);
     const document = await answer.json();
@@ -246,6 +246,6 @@
     theme();
   }
   new MutationObserver(mount).observe(document.getElementById("root"), {childList: true, subtree: true, attributes: true, attributeFilter: ["aria-selected", "class"]});
-  setInterval(() => { if (root && !root.hidden) { theme(); poll(); } }, POLL_MS);
+  setInterval(() => { mount(); if (root && !root.hidden) { theme(); poll(); } }, POLL_MS);
   mount();
 })();
