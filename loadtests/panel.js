@@ -204,6 +204,7 @@
     view.marks = [button("paged", "", mark("paged")), button("mitigated", "", mark("mitigated")),
       button("mark", "", () => { mark(view.text.value)(); view.text.value = ""; })];
     view.needsRun = [injecting, healing, halt];
+    for (const one of [...view.needsRun, ...view.marks, view.flush]) one.disabled = true;  // until the state is known
     root.replaceChildren(view.banner, view.cards, el("div", {class: "columns"},
       el("section", {}, el("h2", {}, "Fill of each partition buffer (lines at 50, 70 and 90 %)"), view.fill),
       el("section", {}, el("h2", {}, "Fullest buffer over time"), view.fillChart, el("h2", {}, "Freshness over time"), view.freshChart),
