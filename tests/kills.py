@@ -59,15 +59,15 @@ KILLS: dict[str, tuple[str, str]] = {
     "commit-answer-late": ("impatient", DUPLICATED),
     "catalog-sliced": ("impatient", DUPLICATED),
     "r2-narrow": ("impatient", DUPLICATED),
-    "r2-500": ("gives-up", LOST),
-    "r2-limited": ("gives-up", LOST),
-    "r2-upload-cut": ("gives-up", LOST),
 }
 
 UNKILLED: dict[str, str] = {
     "nothing": "the control experiment: nothing breaks",
     "r2-limits": "a law of the store, not a failure: it bites whoever writes one key twice in a second",
     "r2-slow-close": "a closed connection costs time only; whatever is lost is lost by slowness, see slow-r2",
+    "r2-500": "the object store's client tries again by itself, three times",
+    "r2-limited": "the object store's client tries again by itself, three times",
+    "r2-upload-cut": "the object store's client tries again by itself, three times",
     "r2-sliced": "what is read from R2 is small; pieces of it cost milliseconds",
     "r2-upload-answer-lost": "the client stores the same bytes under the same name again",
     "r2-upload-applied-500": "the client stores the same bytes under the same name again",
