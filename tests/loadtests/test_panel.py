@@ -6,6 +6,7 @@ import http.client
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ class Session(FakeOperations):
 
     settling = False
 
-    def state(self, since_s: float) -> dict:
+    def state(self, since_s: float) -> dict[str, Any]:
         return {"session": {"settling": self.settling}, "run": None, "history": []}
 
 
