@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +22,10 @@ def scratch(runs: Path) -> Iterator[Path]:
     sweep(runs)
     directory = runs / f"{PREFIX}{os.getpid()}"
     shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(mode=0o700)
-    (directory / OWNER).write_text(process_identity(os.getpid()) or "", encoding="utf-8")
+    # Under a name that nobody sweeps until its owner stands in it.
+    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=runs))
+    (draft / OWNER).write_text(process_identity(os.getpid()) or "", encoding="utf-8")
+    draft.replace(directory)
     try:
         yield directory
     finally:

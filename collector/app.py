@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from collector import attributes as rules
 from collector.cloudevents import Event, Parser, partition_of
-from collector.errors import BufferFull, BufferUnavailable, InvalidEvent, NotAccepted
+from collector.errors import BufferFull, BufferUnavailable, BufferUncertain, InvalidEvent, NotAccepted
 from collector.headers import content_type_of
 from collector.service import Service
 from collector.telemetry import CONTENT_TYPE
@@ -93,6 +93,8 @@ class IngestApp:
             return self._invalid(error)
         except NotAccepted as refusal:
             return self._not_accepted(refusal)
+        except BufferUncertain as error:
+            return problem(500, str(error), members={"reason": "undecided"})
         self._service.metrics.accepted(count)
         return Response(202, b'{"accepted":%d}' % count)
 

@@ -12,6 +12,7 @@
     │   ├── BufferUnavailable   the disk is full, fails, or the buffer is locked
     │   ├── Overloaded          too many requests at once
     │   └── Draining            the process is shutting down
+    ├── BufferUncertain         a sync failed: the events may be on disk or not, which a restart will tell (500)
     ├── StoreError              the object store
     │   └── StoreUnavailable    no answer, or an answer that says "not now"
     └── CommitError             the catalog
@@ -44,6 +45,11 @@ class InvalidEvent(CollectorError):
         self.reason = reason
         self.status = status
         self.index = index
+
+
+class BufferUncertain(CollectorError):
+    """The sync of these very events failed. They may be found after a restart, so this is no refusal: the client must
+    treat the outcome as unknown, and may send them again (dedupe keeps one)."""
 
 
 class NotDiscarded(CollectorError):

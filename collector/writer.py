@@ -19,7 +19,7 @@ from typing import Any
 
 from collector.clock import Clock
 from collector.crashpoints import CrashPoints
-from collector.errors import BufferUnavailable
+from collector.errors import BufferUnavailable, BufferUncertain
 from collector.store import NewRequest, Store
 
 log = logging.getLogger("collector.buffer")
@@ -141,7 +141,7 @@ class Writer:
                 self._crash("ingest.after_append_before_sync")
         except BaseException as exc:  # the thread must outlive whatever a request does to it
             self._refused(requests)
-            self._fail(group, exc)
+            self._fail(group, exc, undecided=_is_io_error(exc))
             return
         self.syncs += 1
         self._stored(self._next_id, requests, arrived)
@@ -168,8 +168,11 @@ class Writer:
         if self.failure:
             raise BufferUnavailable(self.failure)
 
-    def _fail(self, group: list[_Submission], exc: BaseException) -> None:
+    def _fail(self, group: list[_Submission], exc: BaseException, *, undecided: bool = False) -> None:
         error = self._translate(exc)
+        if undecided:
+            # The rows may have reached the log before its sync failed, and a restart would find them.
+            error = BufferUncertain(f"whether the events were stored is not known: {error}")
         for submission in group:
             submission.future.set_exception(error)
 
@@ -192,7 +195,7 @@ class _Empty:
     """Nothing waits in the queue."""
 
 
-def _is_io_error(exc: Exception) -> bool:
+def _is_io_error(exc: BaseException) -> bool:
     if isinstance(exc, sqlite3.Error):
         primary = getattr(exc, "sqlite_errorcode", 0) & 0xFF
         return primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
