@@ -16,7 +16,7 @@ from collector.buffer import BufferState
 from collector.cloudevents import Event
 from collector.config import Config, Limits, from_environ
 from collector.crashpoints import CrashPoints
-from collector.errors import NotAccepted
+from collector.errors import CollectorError, NotAccepted
 from collector.flusher import FlushResult
 from collector.service import Service
 from collector.telemetry import Metrics
@@ -66,7 +66,7 @@ class FakeBuffer:
 
     events: list[Event] = field(default_factory=list)
     refusal: NotAccepted | None = None
-    late_refusal: NotAccepted | None = None
+    late_refusal: CollectorError | None = None
     hold: bool = False
     held: list[Future[None]] = field(default_factory=list)
     state: BufferState = EMPTY

@@ -15,7 +15,7 @@ import pytest
 from collector.app import IngestApp
 from collector.config import from_environ
 from collector.crashpoints import CrashPoints
-from collector.errors import BufferFull, BufferUnavailable
+from collector.errors import BufferFull, BufferUnavailable, BufferUncertain
 from collector.fill import PartitionState
 from tests.collector.conftest import EMPTY, ENVIRON, Door, FakeBuffer, MakeDoor, call, make_service
 
@@ -81,6 +81,16 @@ def test_a_full_buffer_is_503_and_names_the_partition(make_door: MakeDoor, late:
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["partition"] == {"type": "t", "hour": 5}
     assert door.metric("collector_events_refused_total", reason="buffer_full") == 1
+
+
+def test_a_failed_sync_is_no_refusal(make_door: MakeDoor) -> None:
+    """Whether the events are on disk is not known, so the answer is none of the contract's refusals."""
+    door = make_door(buffer=FakeBuffer(late_refusal=BufferUncertain("whether they were stored is not known")))
+
+    answer = door.post(EVENT, STRUCTURED)
+
+    assert answer.status == 500
+    assert b"not known" in answer.body
 
 
 def test_a_buffer_that_cannot_store_is_503(make_door: MakeDoor) -> None:
