@@ -18,9 +18,12 @@ OWNER = "owner"
 
 @contextmanager
 def scratch(runs: Path) -> Iterator[Path]:
-    """Make an empty directory below *runs* for this block; sweep those whose process is gone first."""
+    """Make an empty directory below *runs* for this block; sweep those whose process is gone first.
+
+    Its path is absolute: servers that use it have working directories of their own.
+    """
     sweep(runs)
-    directory = runs / f"{PREFIX}{os.getpid()}"
+    directory = runs.resolve() / f"{PREFIX}{os.getpid()}"
     shutil.rmtree(directory, ignore_errors=True)
     # Under a name that nobody sweeps until its owner stands in it.
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=runs))
