@@ -37,8 +37,12 @@ def until(holds: Callable[[], Any], seconds: float, what: str) -> Any:
 
 
 def start(*arguments: str, runs: Path) -> subprocess.Popen[bytes]:
+    # Relative, as people (and the default) name it.
     return subprocess.Popen(
-        [*ICEQUAKE, *arguments, "--runs", str(runs)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [*ICEQUAKE, *arguments, "--runs", os.path.relpath(runs, ROOT)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
 
 
