@@ -13,6 +13,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from pyarrow import fs
+
 from chaos.errors import ToolMissing
 from chaos.stack.plan import Credentials, write_private
 from chaos.stack.ports import Ports
@@ -96,7 +98,28 @@ class SeaweedFS:
         if namespaces is None or namespaces.status_code != 200:
             return False
         s3 = http("GET", self.s3_url)  # unsigned: a server that checks signatures refuses it
-        return s3 is not None and s3.status_code == 403
+        return s3 is not None and s3.status_code == 403 and self._serves_objects()
+
+    def _serves_objects(self) -> bool:
+        """Tell whether an object of this store can be read: after a restart S3 answers before the volumes are found."""
+        storage = fs.S3FileSystem(
+            access_key=self._credentials.access_key,
+            secret_key=self._credentials.secret_key,
+            endpoint_override=self.s3_url,
+            region=self.region,
+            connect_timeout=1,
+            request_timeout=1,
+            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=1),
+        )
+        key = f"{self.scratch_bucket}/icequake-ready"
+        try:
+            if storage.get_file_info(key).type is fs.FileType.NotFound:
+                with storage.open_output_stream(key) as stream:
+                    stream.write(b"ready")
+            with storage.open_input_stream(key) as stream:
+                return bool(stream.read() == b"ready")
+        except OSError:
+            return False
 
     def _identities(self) -> dict[str, object]:
         credentials = [{"accessKey": self._credentials.access_key, "secretKey": self._credentials.secret_key}]
