@@ -375,7 +375,9 @@ class Runner:
         ok = False
         if self._window.settle == "empty" and answer["acked"]:
             ok = self._wait_probe(answer["acked"])
-        self._window.roundtrip = RoundTrip(ok=ok, producer=answer["producer"], first=answer["first"])
+        self._window.roundtrip = RoundTrip(
+            ok=ok, producer=answer["producer"], first=answer["first"], buffered=self._sampler.buffered()
+        )
 
     def _wait_probe(self, probe_acked: int) -> bool:
         wanted = self._acked_now() + probe_acked

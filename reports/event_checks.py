@@ -23,14 +23,14 @@ def fate_of_missing(records: RunRecords, result: Reconciliation) -> str:
 
     Pending while the run ended before settling did; lost once the target says it holds nothing; stuck when settling timed out
     while the target says that it still holds events, or does not say. Events that were acked after settling (the round trip)
-    and did not come through are stuck too: what the target said of its buffer was said before it had them.
+    and did not come through go by what the target said after those: what it said before was said before it had them.
     """
     window = records.window
     if records.info.stopped or window.healed_ns is None or window.settle not in ("empty", "timeout"):
         return "pending"
     missing = result.sets["missing"].ranges
     if window.settle_end_ns is not None and missing and all((r.acked_ns or 0) > window.settle_end_ns for r in missing):
-        return "stuck"
+        return "lost" if window.roundtrip is not None and window.roundtrip.buffered == 0 else "stuck"
     if window.settle == "empty" or window.buffered_at_end == 0:
         return "lost"
     return "stuck"

@@ -50,11 +50,15 @@ class SettleEnd(Struct, frozen=True, kw_only=True):
 
 
 class RoundTrip(Struct, frozen=True, kw_only=True):
-    """One new event sent after settling: was it acked and seen in the table?"""
+    """New events sent after settling: were they acked and seen in the table?
+
+    `buffered` is what the target said it held when the wait for them was over; None when it does not say.
+    """
 
     ok: bool
     producer: int
     first: int
+    buffered: int | None = None
 
 
 class RunWindow(Struct, kw_only=True):

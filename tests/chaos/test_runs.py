@@ -125,6 +125,7 @@ def test_the_reference_collector_passes_the_control_experiment(finished: tuple[d
     assert verdict["totals"]["acked"] > 0
 
 
+@pytest.mark.parametrize("of_probe", [False, True], ids=["traffic", "after settling"])
 @pytest.mark.parametrize(
     ("tamper", "check"),
     [(delete_row, "events.lost"), (double_row, "events.duplicated"), (alter_row, "events.altered")],
@@ -135,6 +136,7 @@ def test_one_row_tampered_with_in_a_finished_table_is_found(
     tmp_path: Path,
     tamper: Callable[[Table, pa.Table], None],
     check: str,
+    of_probe: bool,
 ) -> None:
     """One row deleted, doubled or altered gives FAIL by exactly the check that names it."""
     root = tmp_path / "run"
@@ -144,8 +146,9 @@ def test_one_row_tampered_with_in_a_finished_table_is_found(
     before = table.current_snapshot()
     assert before is not None
     rows = table.scan().to_arrow()
-    traffic = [not source.endswith(f":{PROBE_PRODUCER}") for source in rows["source"].to_pylist()]
-    tamper(table, rows.filter(pa.array(traffic)))
+    probed = [source.endswith(f":{PROBE_PRODUCER}") for source in rows["source"].to_pylist()]
+    chosen = rows.filter(pa.array([is_probe == of_probe for is_probe in probed]))
+    tamper(table, chosen)
     try:
         verdict = judge_again(stack, root)
     finally:
