@@ -14,6 +14,7 @@ from typing import Literal
 from pyiceberg.table import Table
 
 from chaos.table.container import SYNC_BYTES, Container, read_container
+from chaos.table.earlier import earlier
 from chaos.table.errors import NotAContainer, NotApplicable
 from chaos.table.store import ObjectStore
 from chaos.table.walk import read_list, read_manifest
@@ -104,6 +105,10 @@ def _length(data: bytes, _rng: random.Random) -> bytes:
     return data + b"\x00" + _NOTHING[codec] + data[container.header_end - SYNC_BYTES : container.header_end]
 
 
+def _stale(data: bytes, _rng: random.Random) -> bytes:
+    return earlier(data)
+
+
 _NOTHING = {"null": b"\x00", "deflate": b"\x04\x03\x00"}
 """Codec -> length and bytes of a block without records (deflate needs two bytes to say nothing)."""
 
@@ -129,6 +134,7 @@ BYTES: dict[str, Callable[[bytes, random.Random], bytes | None]] = {
     "bit-flip": _bit,
     "garbage-appended": _garbage,
     "wrong-length": _length,
+    "stale": _stale,
 }
 """Mutations of an object's own bytes; None means that it goes away."""
 

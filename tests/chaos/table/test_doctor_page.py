@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from chaos.table.findings import INVISIBLE, KINDS
+from chaos.table.mutate import MUTATIONS, ROLES
+from chaos.table.visibility import VISIBLE, Visibility
 
 PAGE = Path(__file__).parents[3] / "docs" / "doctor.md"
 
@@ -25,7 +27,19 @@ def invisible() -> str:
     return "".join(f"* {one}\n" for one in INVISIBLE)
 
 
-PARTS = {"findings": findings, "invisible": invisible}
+def visibility() -> str:
+    rows = [("mutation", *ROLES), ("---",) * (len(ROLES) + 1)]
+    for mutation in MUTATIONS:
+        rows.append((f"`{mutation}`", *(_cell(VISIBLE[role, mutation]) for role in ROLES)))
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _cell(one: Visibility) -> str:
+    said = ", ".join(f"`{name}`" for name in one.findings)
+    return "; ".join(part for part in (said, one.reason) if part)
+
+
+PARTS = {"findings": findings, "invisible": invisible, "visibility": visibility}
 
 
 def place(name: str) -> re.Pattern[str]:

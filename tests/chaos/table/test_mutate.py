@@ -12,16 +12,11 @@ from pyiceberg.table.metadata import TableMetadataUtil
 from chaos.table.container import read_container
 from chaos.table.errors import NotApplicable
 from chaos.table.mutate import MUTATIONS, ROLES, Role, Victim, choose, damage, mutated, put_back
+from chaos.table.visibility import VISIBLE
 from chaos.table.walk import MemoryInput
 from tests.chaos.table.lake import Lake
 
-INAPPLICABLE = {
-    ("metadata", "cut-at-block"),
-    ("metadata", "header-only"),
-    ("data-file", "cut-at-block"),
-    ("manifest-list", "cut-at-block"),
-}
-"""JSON and Parquet have no Avro blocks (a Parquet file's header is its magic); pyiceberg writes a list as one block."""
+INAPPLICABLE = {key for key, one in VISIBLE.items() if not one.exists}
 
 
 def victim_of(lake: Lake, role: Role, *, newest: bool = False) -> Victim:
@@ -103,3 +98,27 @@ def test_unknown_mutations_and_empty_tables_are_refused(lake: Lake, tmp_path_fac
         damage(alone.store, victim_of(alone, "manifest"), "replaced-by-sibling", seed=0)
     with pytest.raises(NotApplicable, match="no bit"):
         mutated("bit-flip", victim_of(lake, "manifest"), b"", lake.store, random.Random(0))
+
+
+def test_an_earlier_state_is_the_objects_own(lake: Lake) -> None:
+    """Well-formed, of the same snapshot, one thing short; what holds nothing has no earlier state."""
+    for role in ROLES:
+        victim = victim_of(lake, role)
+        data = lake.store.get(victim.path)
+        stale = mutated("stale", victim, data, lake.store, random.Random(0))
+        assert stale is not None
+        if role == "data-file":
+            before, after = (pq.read_table(io.BytesIO(one)) for one in (data, stale))
+            assert after.equals(before.slice(0, before.num_rows - 1))
+            assert after.schema.equals(before.schema, check_metadata=True)
+        elif role == "metadata":
+            before_md, after_md = (TableMetadataUtil.parse_raw(one.decode()) for one in (data, stale))
+            assert len(after_md.snapshots) == len(before_md.snapshots) - 1
+            assert after_md.current_snapshot_id == before_md.snapshots[-2].snapshot_id
+        else:
+            whole, short = read_container(data), read_container(stale)
+            assert short.records == whole.records - 1
+            assert short.metadata == whole.metadata
+    for nothing in (b"{}", b"PAR1", b"", lake.store.get(victim_of(lake, "manifest").path)[:20]):
+        with pytest.raises(NotApplicable):
+            mutated("stale", victim_of(lake, "manifest"), nothing, lake.store, random.Random(0))
