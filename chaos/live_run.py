@@ -14,17 +14,16 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from chaos.alerts import Alerts, Look
 from chaos.display import Display
 from chaos.errors import ChaosError, NotNow
-from chaos.generator import START_S, STOP_S, Generator
 from chaos.interactive import Interactive
+from chaos.live_traffic import UiTraffic
 from chaos.loopback import open_url
 from chaos.runner import POLL_S, Request, Runner
-from chaos.scenario import Scenario
 from chaos.stack import Stack
 from chaos.warden_client import Warden
 from loadtests.records.rundir import RunDir
-from loadtests.records.target import Ingest
 
 HISTORY_S = 1200
 """Seconds of history that a page is given when it is loaded."""
@@ -34,69 +33,6 @@ FLUSH_S = 60.0
 ANSWER_BYTES_MAX = 1_000_000
 _PARTITION = re.compile(r"^collector_partition_fill_ratio\{(.*)\}$")
 _OUTCOME = re.compile(r"^collector_flushes_total\{outcome=(\w+)\}$")
-
-
-class UiTraffic(Generator):
-    """Traffic that Locust's web UI starts and stops; its counts and its probe are those of any generator.
-
-    Args:
-        check_ui: Raises ChaosError when Locust has ended.
-        stop_ui: Presses Stop, and returns when Locust has answered.
-    """
-
-    def __init__(
-        self,
-        run: RunDir,
-        scenario: Scenario,
-        ingest: Ingest,
-        url: str,
-        warden: Warden,
-        *,
-        check_ui: Callable[[], None],
-        stop_ui: Callable[[], None],
-    ) -> None:
-        super().__init__(run, scenario, ingest, url, warden)
-        self._check_ui, self._stop_ui = check_ui, stop_ui
-        self._ended = threading.Event()
-        self._begun = False
-        self._problem: str | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether the load generator said that its test is over."""
-        return self._ended.is_set()
-
-    def start(self, idle: Callable[[], None]) -> None:
-        """Wait for the first attempt, or for a Stop before it. Raises ChaosError."""
-        self._begun = True
-        deadline = time.monotonic() + START_S
-        while self.counts()["attempted"] == 0 and not self.ended:
-            self.check()
-            if time.monotonic() > deadline:
-                raise ChaosError(f"Locust sent nothing within {START_S:g} s of Start; logs/locust.log says why.")
-            idle()
-            time.sleep(POLL_S)
-
-    def check(self) -> None:
-        """Raise ChaosError when Locust has ended."""
-        if not self.ended:
-            self._check_ui()
-
-    def end(self, problem: str | None) -> None:
-        """Note that the load generator's test is over, and why when it did not end well."""
-        self._problem = self._problem or problem
-        self._ended.set()
-
-    def stop(self) -> str | None:
-        """Press Stop unless the test is over; return what the load generator said went wrong."""
-        if self._begun and not self.ended:
-            try:
-                self._stop_ui()
-                self._ended.wait(STOP_S)
-            except (OSError, http.client.HTTPException, ChaosError) as error:
-                self._problem = self._problem or f"Locust could not be stopped: {error}"
-            self._ended.set()
-        return self._problem
 
 
 class LiveRunner(Runner):
@@ -123,13 +59,14 @@ class LiveRunner(Runner):
         self._counts: dict[str, int] = {}
         self._fresh: dict[str, Any] = {}
         self._flushes: dict[str, int] | None = None
+        self._alerts = Alerts()
         self.ready: Future[dict[str, Any]] = Future()
         self.failure: str | None = None
         self._pen, self._over = threading.Lock(), False
         super().__init__(request, stack=stack, warden=warden, display=display)
         starts_target = self._target.process is not None
         self._interactive = Interactive(
-            len(self._plan.steps), self._env_of, self._timeline, starts_target=starts_target
+            len(self._plan.scenario.steps), self._env_of, self._timeline, starts_target=starts_target
         )
 
     # -- how a live run differs
@@ -146,7 +83,7 @@ class LiveRunner(Runner):
 
     def _until(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and not self._traffic.ended:
+        while time.monotonic() < deadline and not self._traffic.ended and not self._traffic_ends.is_set():
             self._traffic.check()
             self._refresh()
             time.sleep(POLL_S)
@@ -187,7 +124,23 @@ class LiveRunner(Runner):
         self._flushes = outcomes(self._sampler.samples) or self._flushes
         now_s = self._at_s(time.monotonic_ns())
         if not self._history or now_s - self._history[-1]["t_s"] >= 1:
-            self._history.append({"t_s": now_s, **self._numbers()})
+            numbers = self._numbers()
+            self._history.append({"t_s": now_s, **numbers})
+            self._watch(now_s, numbers)
+
+    def _watch(self, now_s: float, numbers: dict[str, Any]) -> None:
+        flushes = outcomes(self._sampler.samples) or {}
+        look = Look(
+            t_s=now_s,
+            answers=bool(self._sampler.samples) or self._target.metrics is None,
+            promised_s=self._target.contract.freshness_s,
+            fill_ratio=numbers["fill_ratio"],
+            failed=flushes.get("failed"),
+            undecided=self._sampler.samples.get("collector_undecided_flushes"),
+            **{key: numbers[key] for key in ("visible", "pending", "freshness_s")},
+        )
+        for name, state in self._alerts.look(look):
+            self._timeline.write("alert", name=name, state=state)
 
     def _at_s(self, t_ns: int) -> float:
         return round((t_ns - self.run.info.started_mono_ns) / 1e9, 2)
@@ -249,6 +202,7 @@ class LiveRunner(Runner):
             "faults": self._active_faults(),
             "steps": [dict(step) for _, step in sorted(self._steps.copy().items())],
             "entries": list(self._entries),
+            "alerts": self._alerts.table(),
             "history": [point for point in list(self._history) if point["t_s"] > since_s],
             "verdict": self._verdict(),
         }

@@ -195,7 +195,7 @@ def _plans(scenario: Path) -> list[Entry]:
 
 def _planned(plan: Entry, inject_ns: int | None, clock: Clock) -> tuple[float, float] | None:
     """Return the window a step asked for: `at_s` counts from the start of injection, `for_s` from there."""
-    at_s, for_s = plan.get("at_s"), plan.get("for_s", _DEFAULT_FOR_S)
+    at_s, for_s = plan.get("at_s"), plan.get("for_s") or _DEFAULT_FOR_S
     if inject_ns is None or not isinstance(at_s, int | float) or not isinstance(for_s, int | float):
         return None
     start = clock.seconds(inject_ns) + at_s
@@ -217,7 +217,7 @@ _TOLD: dict[str, Callable[[Entry], str]] = {
     "process": lambda e: f"{e.get('name', '?')} {e.get('state', '?')}",
     "operator": lambda e: f"operator: {e.get('action', '?')}",
     "drill": _drill_told,
-    "alert": lambda e: f"alert: {e.get('name', '?')}",
+    "alert": lambda e: f"alert: {e.get('name', '?')} {e.get('state') or ''}".strip(),
     "probe": lambda e: (
         f"probe {e.get('name', '?')}: {'ok' if e.get('ok') else 'NOT ok'} {e.get('detail') or ''}".strip()
     ),

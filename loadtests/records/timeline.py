@@ -8,6 +8,7 @@ process    {name, state, pid}                          started | ready | killed 
 probe      {name, ok, ...}                             a measurement that decides something
 operator   {action, ...}                               a person did this
 drill      {drill, state, ...}                         begun | checked {check, ok, detail} | done | failed {reason}; {seconds}
+alert      {name, state}                               firing | resolved, in a live session
 settled    {reason, buffered}                          empty | timeout | interrupted
 note       {text}                                      anything else worth reading
 """
