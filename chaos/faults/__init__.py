@@ -26,6 +26,7 @@ from chaos.faults.object import DamagedObject
 from chaos.faults.process import KillProcess
 from chaos.faults.second import SecondProcess
 from chaos.faults.server import KillServer
+from chaos.faults.stages import Stage
 from chaos.faults.toxic import Toxic
 from loadtests.records.documents import load_yaml
 
@@ -54,12 +55,14 @@ class FaultSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, r
     Attributes:
         about: What breaks, in one sentence.
         mechanism: A key of `MECHANISMS`.
+        stages: Where in the pipeline it bites; none for the control experiment, and for what only its owner knows.
         params: Its parameters; a scenario's `with` overrides them one by one.
         micro: How `icequake catalogue` tries it.
     """
 
     about: str
     mechanism: str
+    stages: list[Stage]
     params: dict[str, Any] = field(default_factory=dict)
     micro: Micro = field(default_factory=Micro)
     name: str = ""

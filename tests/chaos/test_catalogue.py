@@ -58,7 +58,7 @@ def test_wrong_parameters_are_refused(name: str, params: dict[str, Any], message
 def test_an_unknown_mechanism_is_refused_with_the_known_ones() -> None:
     """A mistake in the catalogue itself."""
     with pytest.raises(ValueError, match=r"no mechanism 'magic'; there are nothing, toxic, http, process, crash"):
-        FaultSpec(about="x", mechanism="magic").build()
+        FaultSpec(about="x", mechanism="magic", stages=[]).build()
 
 
 def test_probes_are_told_apart_from_requests() -> None:
