@@ -123,18 +123,29 @@ def _wording(entry: dict[str, Any]) -> str | None:
 def _step(entry: dict[str, Any]) -> str | None:
     name, state = entry["fault"], entry["state"]
     affected = entry.get("requests_affected")
+    affected = "requests that left no record" if affected is None else f"{affected} requests"
     words = {
         "injected": f"fault {name} is on",
-        "healed": f"fault {name} healed; {affected} requests met it",
+        "healed": f"fault {name} healed; {affected} met it",
         "void": f"fault {name} had no effect: {entry.get('reason')}",
         "failed": f"fault {name} failed: {entry.get('error')}",
     }
     return words.get(state)
 
 
+def _drill(entry: dict[str, Any]) -> str | None:
+    name, state = entry["drill"], entry["state"]
+    if state == "checked":
+        return f"drill {name}: {entry['check']} {'holds' if entry['ok'] else 'DOES NOT HOLD'}, {entry['detail']}"
+    if state == "reached":
+        return f"drill {name}: {entry['milestone']}; {entry['detail']}"
+    return None if state == "armed" else f"drill {name} {state} {entry.get('reason', '')}".rstrip()
+
+
 _WORDING: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "phase": lambda e: f"phase {e['phase']}",
     "step": _step,
+    "drill": _drill,
     "process": lambda e: f"{e['name']} {e['state']}" if e["state"] in ("killed", "exited", "restarted") else None,
     "settled": lambda e: f"settled: {e['reason']}; the target says it buffers {e['buffered']}",
     "probe": lambda e: None if e.get("ok") else f"probe {e['name']} failed: {e.get('detail', '')}",

@@ -50,13 +50,14 @@ class Effect:
     """Proof, or lack of proof, that a fault took effect.
 
     Attributes:
-        affected: Target requests that met it.
+        affected: Target requests that met it, from records. None: they left no record (a dead path keeps them from whoever would
+            count); what shows that there were some is in `measured`.
         escaped: Target requests that passed while it was on and did not meet it.
         reason: Why it counts as void, in one sentence; None when it took effect.
         measured: What was probed, for the timeline.
     """
 
-    affected: int
+    affected: int | None
     escaped: int
     reason: str | None
     measured: dict[str, Any]

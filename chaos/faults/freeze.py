@@ -10,7 +10,9 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from chaos.errors import HealFailed, NotPossible
+from chaos.faults.dead_path import on_dead_path
 from chaos.faults.env import Effect, Env
+from chaos.faults.server import paths_of
 from chaos.undo import process_identity
 
 GOES_ON_WITHIN_S = 2.0
@@ -20,7 +22,7 @@ class Freeze(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """SIGSTOP, and SIGCONT at the step's end.
 
     Attributes:
-        who: `target`, or a server of the stack: `seaweedfs` (storage and catalog), `gateway`, `toxiproxy`.
+        who: `target`, or a server of the stack: `storage`, `catalog` (one process on some stacks), `gateway`, `toxiproxy`.
     """
 
     who: Annotated[str, Meta(pattern=r"^[a-z]+$")] = "target"
@@ -63,12 +65,10 @@ class FreezeInjection:
         if not self._stood:
             return Effect(0, 0, f"{self._who} did not stop", measured)
         seen, since, until = self._env.seen, self._since_ns, self._until_ns
-        if self._who == "target":
-            met = seen.on_path("ingest", since, until)
-        else:  # what a stopped server keeps from the gateway has no record; the same span before it does
-            before = since - (until - since)
-            met = sum(max(seen.on_path(p, since, until), seen.on_path(p, before, since)) for p in ("r2", "catalog"))
-        return Effect(met, 0, None if met else f"nothing was sent to {self._who} while it stood still", measured)
+        if self._who != "target":
+            return on_dead_path(seen, paths_of(self._env.stack, self._who), since, until, measured)
+        met = seen.on_path("ingest", since, until)
+        return Effect(met, 0, None if met else "nothing was sent to the target while it stood still", measured)
 
     def _find(self) -> int:
         if self._who == "target":
@@ -76,12 +76,12 @@ class FreezeInjection:
             if self._env.target.pid is None:
                 raise NotPossible("the target is not running, so it cannot be stopped")
             return self._env.target.pid
-        children = self._env.stack.children
-        if self._who not in children:
+        children, name = self._env.stack.children, self._env.stack.server(self._who)
+        if name not in children:
             raise NotPossible(
                 f"this run did not start a server {self._who!r}; it started {', '.join(children) or 'none'}"
             )
-        return children[self._who].pid
+        return children[name].pid
 
 
 def _reaches(pid: int, *, stopped: bool) -> bool:

@@ -91,4 +91,6 @@ class RuleInjection:
 
     def _count(self) -> None:
         counted = self._env.stack.gateway.rule_counters(self._name)
-        self._applied, self._passed = counted.get("applied", 0), counted.get("passed", 0)
+        # A gateway that was killed meanwhile has forgotten the rule and what it counted.
+        self._applied = max(self._applied, counted.get("applied", 0))
+        self._passed = max(self._passed, counted.get("passed", 0))

@@ -8,10 +8,22 @@ import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from chaos.stack import Addresses
+
 PROBE_PATH = "/icequake-probe"
 DEADLINE_S = 15.0
+PATHS = ("ingest", "r2", "catalog")
 PAD_BYTES_MAX = 8000
 """Padding travels in a header field, which servers bound; more bytes are sent as more requests on the same connection."""
+
+
+def base_of(addresses: Addresses, path: str) -> str:
+    """Return the URL at which one of `PATHS` begins."""
+    return {
+        "ingest": addresses.ingest_faulted,
+        "r2": addresses.s3_faulted,
+        "catalog": addresses.catalog_faulted,
+    }[path]
 
 
 @dataclass(frozen=True)

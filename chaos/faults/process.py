@@ -83,9 +83,8 @@ class KillInjection:
             why = f"the target had ended by itself with status {self._statuses[0]} before it was killed"
             return Effect(0, 0, why, measured)
         hit = self._env.seen.disturbed(self._since_ns, self._until_ns)
-        if hit == 0:
-            return Effect(0, 0, "no request of a client met a dead target", measured)
-        return Effect(hit, 0, None, measured)
+        escaped = max(0, self._env.seen.on_path("ingest", self._since_ns, self._until_ns) - hit)
+        return Effect(hit, escaped, None if hit else "no request of a client met a dead target", measured)
 
     def _end(self) -> None:
         status = self._target.kill() if self._kill.signal == "KILL" else self._target.stop()

@@ -8,20 +8,23 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from chaos.errors import NotPossible
+from chaos.faults.dead_path import on_dead_path
 from chaos.faults.env import Effect, Env
+from chaos.stack import Stack
 
-PATHS = ("r2", "catalog")
+ROLES = {"r2": "storage", "catalog": "catalog"}
+"""Path -> who serves it."""
 
 
 class KillServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """SIGKILL a server of the stack; it comes back after *down_s*.
 
     Attributes:
-        who: `seaweedfs` is storage and catalog. `gateway` and `toxiproxy` take the way to both with them; rules of the gateway
-            that other steps have put end with it.
+        who: `storage` or `catalog`, which are one process on some stacks. `gateway` and `toxiproxy` take the way to both with
+            them; rules of the gateway that other steps have put end with it.
     """
 
-    who: Literal["seaweedfs", "gateway", "toxiproxy"]
+    who: Literal["storage", "catalog", "gateway", "toxiproxy"]
     down_s: Annotated[float, Meta(ge=0, le=3600)] = 2.0
 
     def problem(self, *, starts_target: bool) -> str | None:
@@ -40,7 +43,10 @@ class ServerInjection:
         self._who, self._env = kill.who, env
         if not env.stack.owned:
             raise NotPossible(f"{kill.who} was started by `icequake up`, so this run cannot kill and restart it")
+        if kill.who == "storage" and not env.stack.capabilities().get("survives_kill", True):
+            raise NotPossible(f"the storage of the {env.stack.name} stack is memory, so nothing would survive its end")
         self._since_ns = self._until_ns = time.monotonic_ns()
+        self._server = env.stack.server(kill.who)
         env.stack.kill(kill.who)
         self._back_at = time.monotonic() + kill.down_s
 
@@ -54,9 +60,13 @@ class ServerInjection:
         self._until_ns = time.monotonic_ns()
 
     def effect(self) -> Effect:
-        """Count the target's requests while it was gone; those that never arrived are told from the same span before."""
-        seen, since, until = self._env.seen, self._since_ns, self._until_ns
-        before = since - (until - since)
-        met = sum(max(seen.on_path(path, since, until), seen.on_path(path, before, since)) for path in PATHS)
-        measured = {"down_s": round((until - since) / 1e9, 3)}
-        return Effect(met, 0, None if met else "the target asked for nothing around the time it was gone", measured)
+        """Count the target's requests that met a dead server; those that never came to the gateway leave no record."""
+        since, until = self._since_ns, self._until_ns
+        measured = {"server": self._server, "down_s": round((until - since) / 1e9, 3)}
+        return on_dead_path(self._env.seen, paths_of(self._env.stack, self._who), since, until, measured)
+
+
+def paths_of(stack: Stack, who: str) -> list[str]:
+    """Return the paths that lead to, or through, a server."""
+    served = [path for path, role in ROLES.items() if stack.server(role) == stack.server(who)]
+    return served or list(ROLES)

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from chaos.faults.dead_path import on_dead_path
 from chaos.faults.env import Effect, Env
-from chaos.faults.probe import PROBE_PATH, Probe, Reading
+from chaos.faults.probe import PROBE_PATH, Probe, Reading, base_of
 from chaos.faults.toxic_kinds import KINDS, Kind, probe_for
 
 __all__ = ["PROBE_PATH", "Toxic", "ToxicInjection"]
@@ -86,7 +87,8 @@ class ToxicInjection:
     def __init__(self, toxic: Toxic, env: Env, name: str) -> None:
         self._toxic, self._env, self._name = toxic, env, name
         self._kind: Kind = KINDS[toxic.kind]
-        self._cuts, self._is_down, self._switch_at = 0, False, 0.0
+        self._downs: list[tuple[int, int]] = []
+        self._is_down, self._switch_at = False, 0.0
         kept = self._probe()
         self._before = self._ask(kept)
         self._since_ns = time.monotonic_ns()
@@ -118,23 +120,22 @@ class ToxicInjection:
         passed = self._env.seen.on_path(self._toxic.path, self._since_ns, self._until_ns)
         if reason := self._kind.felt(self._toxic.params, self._toxic.stream, self._before, self._during):
             return Effect(0, passed, reason, measured)
-        affected, escaped = self._met(passed)
+        if self._kind.blocks and self._toxic.path != "ingest":
+            return self._kept_away(passed, measured)
+        affected = self._env.seen.disturbed(self._since_ns, self._until_ns) if self._kind.blocks else passed
+        escaped = max(0, passed - affected)
         if affected == 0:
             return Effect(0, escaped, f"the target sent nothing on path {self._toxic.path} while it was on", measured)
         return Effect(affected, escaped, None, measured)
 
-    def _met(self, passed: int) -> tuple[int, int]:
-        """Count affected and escaped requests; of those that a cut path kept from us there is no record."""
-        if not self._kind.blocks:
-            return passed, 0
-        if self._toxic.path == "ingest":
-            hit = self._env.seen.disturbed(self._since_ns, self._until_ns)
-            return hit, max(0, passed - hit)
-        length_ns = self._until_ns - self._since_ns
-        expected = self._env.seen.on_path(self._toxic.path, self._since_ns - length_ns, self._since_ns)
-        if self._toxic.kind == "flapping":
-            return (self._cuts if expected + passed else 0), passed
-        return max(passed, expected), 0
+    def _kept_away(self, passed: int, measured: dict[str, Any]) -> Effect:
+        """Tell what a path did that lets nothing through, or nothing whole; while it flaps, that is now and then."""
+        path, seen = self._toxic.path, self._env.seen
+        whole = on_dead_path(seen, [path], self._since_ns, self._until_ns, measured)
+        if self._toxic.kind != "flapping" or not whole.affected:
+            return whole
+        met = sum(seen.on_path(path, since, until) for since, until in self._downs)
+        return Effect(met or None, max(0, passed - met), None, whole.measured)
 
     def _measured(self) -> dict[str, Any]:
         readings = {"before": self._before, "during": self._during, "live": self._live, "after": self._after}
@@ -147,8 +148,8 @@ class ToxicInjection:
             measured |= {f"answered_{when}": reading.whole for when, reading in readings.items() if reading is not None}
         if self._toxic.kind == "slow_close":
             measured["closed_ms_during"] = self._during.closed_ms
-        if self._cuts:
-            measured["cuts"] = self._cuts
+        if self._downs:
+            measured["cuts"] = len(self._downs)
         return measured
 
     def _put(self) -> None:
@@ -165,17 +166,14 @@ class ToxicInjection:
     def _flap(self, *, down: bool) -> None:
         toxics, path = self._env.stack.toxics, self._toxic.path
         (toxics.disable if down else toxics.enable)(path)
-        self._is_down, self._cuts = down, self._cuts + down
         lasts_ms = self._toxic.down_ms if down else self._toxic.up_ms
+        if down:
+            self._downs.append((now := time.monotonic_ns(), now + (lasts_ms or 0) * 1_000_000))
+        self._is_down = down
         self._switch_at = time.monotonic() + (lasts_ms or 0) / 1000
 
     def _probe(self) -> Probe:
-        addresses = self._env.stack.addresses
-        base = {
-            "ingest": addresses.ingest_faulted,
-            "r2": addresses.s3_faulted,
-            "catalog": addresses.catalog_faulted,
-        }[self._toxic.path]
+        base = base_of(self._env.stack.addresses, self._toxic.path)
         return probe_for(self._toxic.kind, base, self._toxic.params, self._toxic.stream)
 
     def _ask(self, probe: Probe | None = None) -> Reading:

@@ -110,6 +110,10 @@ class Stack:
 
     # -- processes
 
+    def server(self, role: str) -> str:
+        """Return the name of the server that plays *role* (``storage``, ``catalog``); other names stand for themselves."""
+        return self._plan.roles.get(role, role)
+
     def start(self) -> Self:
         """Start all servers at once and wait until each serves; raises NotReady, PortTaken, ProcessFailed.
 
@@ -140,14 +144,15 @@ class Stack:
         return {name: status for name, child in self.children.items() if (status := child.poll()) is not None}
 
     def kill(self, name: str) -> None:
-        """Kill a server (SIGKILL), as a fault would; :meth:`restart` brings it back."""
-        self._child(name).kill()
+        """Kill a server (SIGKILL), given by role or name, as a fault would; :meth:`restart` brings it back."""
+        self._child(self.server(name)).kill()
 
     def restart(self, name: str) -> None:
         """Bring a server back on its ports with its data, killing it first when it lives.
 
         Toxiproxy gets its proxies and toxics back. The gateway gets its log back, and no rules: they ended with it.
         """
+        name = self.server(name)
         self._respawn(name)
         if name == "toxiproxy":
             self.toxics.restore()

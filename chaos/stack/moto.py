@@ -16,6 +16,7 @@ from chaos.stack.ports import Ports
 from chaos.stack.service import Service, http
 from chaos.warden_client import PACKAGE_ROOT
 
+ROLES = {"storage": "moto", "catalog": "catalog"}
 CAPABILITIES: dict[str, bool] = {
     "s3_conditional_put": True,
     "survives_kill": False,  # objects are in memory only
@@ -34,6 +35,7 @@ class Moto:
     """Object store and catalog below ``directory``: one bucket as the warehouse, one for everything else."""
 
     name = "moto"
+    roles = ROLES
     capabilities = CAPABILITIES
     region = "us-east-1"
     bucket = "analytics"

