@@ -1,4 +1,4 @@
-"""Collectors with one planted bug each: `python tests/mutants.py NAME`.
+"""Collectors with one planted bug each: `python tests/mutants.py NAME`; `--targets` prints the target document of each as JSON.
 
 Each is the naive collector, which is right while nothing breaks, with one difference.
 """
@@ -313,7 +313,25 @@ MUTANTS = {
     "leaks-connections": leaks_connections,
 }
 
+
+def target(name: str) -> dict[str, Any]:
+    """Return the target document of a mutant: how icequake starts it and where it listens."""
+    return {
+        "name": name,
+        "ingest": {"url": "http://127.0.0.1:{port}/events", "mode": "batch"},
+        "metrics": {"url": "http://127.0.0.1:{port}/metrics", "buffered": "naive_buffer_events"},
+        "process": {
+            "command": ["{python}", str(Path(__file__).resolve()), name],
+            "ready": "http://127.0.0.1:{port}/healthz",
+            "crash_points": {"env": "DIE_AT", "format": "{point}"},
+        },
+    }
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--targets"]:
+        print(json.dumps({name: target(name) for name in MUTANTS}))
+        sys.exit()
     module = load_naive()
     MUTANTS[sys.argv[1]](module)
     threading.Thread(target=module.flush_forever, args=(module.open_table(),), daemon=True).start()

@@ -18,11 +18,10 @@ from chaos.faults.kills import kills
 from chaos.runner import Request, Runner
 from chaos.scenario import load_plan
 from chaos.target import find_target
-from tests.mutants import MUTANTS
+from tests.mutants import MUTANTS, target
 
 QUICK = ("catalog-403", "r2-403-manifest")
 """What `make test` has time for; the rest is slow."""
-MUTANT_FILE = Path(__file__).parents[1] / "mutants.py"
 
 
 @pytest.fixture(scope="module")
@@ -33,26 +32,16 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
 
 
 def mutant(directory: Path, name: str) -> Path:
-    target = {
-        "name": name,
-        "ingest": {"url": "http://127.0.0.1:{port}/events", "mode": "batch"},
-        "metrics": {"url": "http://127.0.0.1:{port}/metrics", "buffered": "naive_buffer_events"},
-        "process": {
-            "command": ["{python}", str(MUTANT_FILE), name],
-            "ready": "http://127.0.0.1:{port}/healthz",
-            "crash_points": {"env": "DIE_AT", "format": "{point}"},
-        },
-    }
     path = directory / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(target))
+    path.write_text(yaml.safe_dump(target(name)))
     return path
 
 
-def tried(stack: Session, directory: Path, fault: str, target: Path | str) -> dict[str, Any]:
+def tried(stack: Session, directory: Path, fault: str, against: Path | str) -> dict[str, Any]:
     spec = catalogue()[fault]
     scenario = directory / f"try-{fault}.yaml"
     scenario.write_text(spec.micro.scenario(fault, spec.about))
-    path, loaded = find_target(str(target))
+    path, loaded = find_target(str(against))
     request = Request(load_plan(scenario), path, loaded, directory / "runs", 7, ("test",))
     display = Display(Console(stderr=True), quiet=True)
     result = Runner(request, stack=stack.stack, warden=stack.warden, display=display).execute()
