@@ -10,6 +10,7 @@ from loadtests.records.target import Target
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HARMLESS = "nothing"
+DRILL = "drill"
 
 
 def refuse(plan: Plan, target: Target) -> None:
@@ -27,4 +28,10 @@ def refuse(plan: Plan, target: Target) -> None:
             raise NotAllowed(
                 f"steps[{step.index}]: the target {target.name} does not permit the fault {step.spec.name}; when it is yours "
                 f"to break, list {step.spec.name!r} or its mechanism {step.spec.mechanism!r} under `allow_faults` in its file."
+            )
+    for one in plan.drills:
+        if not {one.drill.name, DRILL} & set(allowed or ()):
+            raise NotAllowed(
+                f"steps[{one.index}]: the target {target.name} does not permit the drill {one.drill.name}; when it is yours, list "
+                f"{one.drill.name!r}, or {DRILL!r} for all of them, under `allow_faults` in its file."
             )

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.condition import Condition
 from chaos.errors import ChaosError, HealFailed, NotPossible
 from chaos.faults.env import Env, Injection
+from chaos.moment import moment_came
 from chaos.scenario import Step
 from loadtests.records.timeline import Timeline
 
@@ -97,18 +97,7 @@ class Nemesis:
             self._note(state, "failed", error=repr(error))
 
     def _wait(self, step: Step, env: Env, origin_ns: int) -> bool:
-        if step.trigger is not None:
-            return env.seen.wait_for(step.trigger, origin_ns, self._stop)
-        if step.condition is not None:
-            return self._wait_until(step.condition, env)
-        wait_s = (step.at_s or 0) - (self._clock() - origin_ns) / 1e9
-        return not self._wait_for(self._stop, max(0.0, wait_s))
-
-    def _wait_until(self, condition: Condition, env: Env) -> bool:
-        while not condition.holds(env.read):
-            if self._wait_for(self._stop, POLL_S):
-                return False
-        return True
+        return moment_came(step, env.seen, env.read, origin_ns, self._stop, clock=self._clock, wait=self._wait_for)
 
     def _inject_and_heal(self, state: StepState, env: Env) -> None:
         step = state.step

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +21,11 @@ from urllib.parse import urlsplit
 
 from chaos import halt
 from chaos.display import Display
+from chaos.drills.hands import Hands
+from chaos.drills.steps import DrillSteps
+from chaos.drills.table import CatalogFiles
 from chaos.errors import ChaosError, NotAllowed
+from chaos.faults.clock import environment_for
 from chaos.faults.env import Env
 from chaos.faults.object import put_back_originals
 from chaos.fingerprint import environment, versions
@@ -99,6 +104,8 @@ class Runner:
         self._process: TargetProcess | None = None
         self._auditor: Child | None = None
         self._nemesis: Nemesis | None = None
+        self._drills: DrillSteps | None = None
+        self._traffic_ends = threading.Event()
         self._noticed: set[str] = set()
         self.interrupted = False
 
@@ -121,6 +128,8 @@ class Runner:
     def _end_faults(self) -> None:
         """Heal every step that is on and let none begin. Raises ChaosError when a step failed."""
         try:
+            if self._drills is not None:
+                self._drills.stop()
             if self._nemesis is not None:
                 self._nemesis.stop()
         except ChaosError:
@@ -216,6 +225,7 @@ class Runner:
             log = self.run.logs / "target.log"
             env = target_environment(self._placed, self._stack.addresses, self._table_identifier(), self.run.root)
             env |= self._plan.scenario.env
+            env |= environment_for((step.spec.build() for step in self._plan.steps), self.run.root)
             self._process = TargetProcess(self._target.process, warden=self._warden, env=env, log=log)
             self._process.start()
             self._timeline.write("process", name="target", state="ready", pid=self._process.pid)
@@ -229,6 +239,9 @@ class Runner:
                 self._timeline.write(
                     "step", step=step.index, fault=step.spec.name, state="void", reason=f"not possible here: {problem}"
                 )
+        for one in self._plan.drills:
+            if problem := one.drill.problem(self._target):
+                self._timeline.write("drill", step=one.index, drill=one.drill.name, state="void", reason=problem)
 
     def _possible(self, step: Step) -> bool:
         return step.spec.build().problem(starts_target=self._target.process is not None) is None
@@ -283,9 +296,26 @@ class Runner:
         self.run.save()
         steps = [step for step in self._plan.steps if self._possible(step)]
         self._nemesis = Nemesis(steps, self._env_of, self._timeline)
+        self._drills = self._drill_steps()
         self._nemesis.start(origin_ns)
+        self._drills.start(origin_ns)
         self._traffic_flows()
+        self._drills.seal()
         self._end_traffic()
+        while self._drills.busy:
+            self._refresh()
+            time.sleep(POLL_S)
+
+    def _drill_steps(self) -> DrillSteps:
+        files = CatalogFiles(self._stack.pyiceberg_properties(direct=True), self._table_identifier())
+        hands = Hands(
+            self._placed, self._process, self._timeline, self._env_of,
+            acked=self._acked_now, look=lambda: self._sampler.visible, files=files,
+            end_traffic=self._traffic_ends.set, traffic_ended=lambda: self._window.traffic_end_ns is not None,
+            noticed=self._noticed,
+        )  # fmt: skip
+        drills = [one for one in self._plan.drills if one.drill.problem(self._target) is None]
+        return DrillSteps(drills, hands.desk, self._timeline, seen=self._seen, read=self._reading)
 
     def _env_of(self, step: Step) -> Env:
         rng = random.Random(f"{self._request.seed}:step:{step.index}")
@@ -437,7 +467,7 @@ class Runner:
 
     def _until(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not self._traffic_ends.is_set():
             self._generator.check()
             self._refresh()
             time.sleep(POLL_S)

@@ -9,11 +9,12 @@ settle_s: 60
 steps:
   - {fault: slow-r2, at_s: 5, for_s: 15, with: {latency_ms: 800}}
   - {fault: commit-answer-lost, after: "2nd commit POST", for_s: 10}
+  - {drill: flush-and-verify, when: fill > 0.5}
 ```
 
 `at_s` counts from the end of the baseline; `after` names the n-th request of an object kind that the gateway saw since then;
-`when` is a condition on a reading, such as `fill > 0.9`. Steps may overlap. `stop` ends a run early: everything is healed, and the
-run cannot PASS.
+`when` is a condition on a reading, such as `fill > 0.9`. Steps may overlap, except that drills are done one after the other. A
+drill (`icequake drill`) lasts until it is done. `stop` ends a run early: everything is healed, and the run cannot PASS.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ import yaml
 from msgspec import Meta, Struct, field
 
 from chaos.condition import Condition, parse_condition
-from chaos.errors import BadScenario
+from chaos.drills import Drill, find_drill
+from chaos.errors import BadInput, BadScenario
 from chaos.faults import CATALOGUE, FaultSpec, catalogue
 from chaos.trigger import Trigger, parse_trigger
 from loadtests.records.documents import parse_yaml, validation_sentence
@@ -36,6 +38,9 @@ from loadtests.records.schema import schema_name
 
 KIND = "scenario"
 SCENARIOS = Path(__file__).parent / "scenarios"
+
+FOR_S = 10.0
+"""How long a fault lasts when its step does not say."""
 
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
@@ -57,13 +62,20 @@ class TrafficSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class StepSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"params": "with"}):
-    """One fault: when it begins (`at_s`, `after` or `when`), how long it lasts, and what differs from the catalogue."""
+    """One fault or one drill: when it begins (`at_s`, `after` or `when`), and its parameters.
 
-    fault: str
+    Attributes:
+        fault: A name from the catalogue (`icequake list faults`); `with` overrides its parameters.
+        drill: A procedure (`icequake drill`), instead of a fault.
+        for_s: How long a fault lasts; a drill has none, it ends by itself.
+    """
+
+    fault: str | None = None
+    drill: str | None = None
     at_s: Seconds | None = None
     after: str | None = None
     when: str | None = None
-    for_s: Positive = 10
+    for_s: Positive | None = None
     params: dict[str, Any] = field(default_factory=dict)
 
 
@@ -118,13 +130,30 @@ class Step:
 
 
 @dataclass(frozen=True)
+class DrillStep:
+    """A drill ready to be done: its number among the steps, the procedure with its parameters, and when."""
+
+    index: int
+    drill: Drill
+    at_s: float | None
+    trigger: Trigger | None
+    condition: Condition | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
-    """A checked scenario: its text as it will be recorded, its steps, and the condition that ends it early."""
+    """A checked scenario: its text as it will be recorded, its steps, and the condition that ends it early.
+
+    Attributes:
+        steps: Its faults.
+        drills: Its drills; both are numbered as they stand in the scenario.
+    """
 
     scenario: Scenario
     text: str
     steps: tuple[Step, ...]
     stop: Condition | None = None
+    drills: tuple[DrillStep, ...] = ()
 
 
 def scenario_names() -> list[str]:
@@ -173,8 +202,9 @@ def _plan(path: Path, text: str) -> Plan:
         stop = parse_condition(scenario.stop.when) if scenario.stop.when is not None else None
     except ValueError as error:
         raise InvalidDocument(path, _line_of(text, "stop"), f"stop.when: {error}") from error
-    steps = tuple(_step(path, text, scenario, index) for index in range(len(scenario.steps)))
-    return Plan(scenario, text, steps, stop)
+    steps = [_step(path, text, scenario, index) for index in range(len(scenario.steps))]
+    faults = tuple(step for step in steps if isinstance(step, Step))
+    return Plan(scenario, text, faults, stop, tuple(step for step in steps if isinstance(step, DrillStep)))
 
 
 def _overridden(path: Path, text: str, overrides: list[str]) -> Plan:
@@ -213,27 +243,42 @@ def _assign(node: Any, keys: list[str], value: Any, pair: str) -> None:
     node[keys[-1]] = value
 
 
-def _step(path: Path, text: str, scenario: Scenario, index: int) -> Step:
+def _step(path: Path, text: str, scenario: Scenario, index: int) -> Step | DrillStep:
     step = scenario.steps[index]
 
     def wrong(what: str) -> InvalidDocument:
         return InvalidDocument(path, _line_of_step(text, index), f"steps[{index}]: {what}")
 
-    faults = catalogue()
-    if step.fault not in faults:
-        raise wrong(f"there is no fault {step.fault!r}; {CATALOGUE.name} has {', '.join(sorted(faults))}.")
+    if (step.fault is None) == (step.drill is None):
+        raise wrong("give either fault or drill, one of them.")
     if sum(when is not None for when in (step.at_s, step.after, step.when)) != 1:
         raise wrong("give either at_s or after or when, one of them.")
-    end_s = (step.at_s or 0) + step.for_s
-    if end_s > scenario.traffic.for_s:
-        raise wrong(f"it ends at {end_s:g} s, but traffic ends at {scenario.traffic.for_s:g} s; shorten it.")
     try:
         trigger = parse_trigger(step.after) if step.after is not None else None
         condition = _condition(step.when)
-        spec = faults[step.fault].with_params(step.params)
-    except (ValueError, msgspec.ValidationError) as error:
+        if step.drill is not None:
+            _check_drill(step, scenario)
+            return DrillStep(index, find_drill(step.drill, step.params), step.at_s, trigger, condition)
+        return Step(index, _fault(step, scenario), step.at_s, trigger, step.for_s or FOR_S, condition)
+    except (ValueError, msgspec.ValidationError, BadInput) as error:
         raise wrong(validation_sentence(str(error))) from error
-    return Step(index, spec, step.at_s, trigger, step.for_s, condition)
+
+
+def _fault(step: StepSpec, scenario: Scenario) -> FaultSpec:
+    faults = catalogue()
+    if step.fault not in faults:
+        raise ValueError(f"there is no fault {step.fault!r}; {CATALOGUE.name} has {', '.join(sorted(faults))}.")
+    end_s = (step.at_s or 0) + (step.for_s or FOR_S)
+    if end_s > scenario.traffic.for_s:
+        raise ValueError(f"it ends at {end_s:g} s, but traffic ends at {scenario.traffic.for_s:g} s; shorten it.")
+    return faults[step.fault].with_params(step.params)
+
+
+def _check_drill(step: StepSpec, scenario: Scenario) -> None:
+    if step.for_s is not None:
+        raise ValueError("a drill ends by itself; leave for_s out.")
+    if step.at_s is not None and step.at_s >= scenario.traffic.for_s:
+        raise ValueError(f"it begins at {step.at_s:g} s, but traffic ends at {scenario.traffic.for_s:g} s.")
 
 
 def _condition(text: str | None) -> Condition | None:

@@ -210,6 +210,8 @@ def _drill_told(entry: Entry) -> str:
     told = f"drill {entry.get('drill', '?')}"
     if entry.get("state") == "checked":
         return f"{told}: {entry.get('check', '?')} {'ok' if entry.get('ok') else 'NOT ok'}, {entry.get('detail') or ''}"
+    if entry.get("state") == "reached":
+        return f"{told}: {entry.get('milestone', '?')}; {entry.get('detail') or ''}"
     return f"{told} {entry.get('state', '?')} {entry.get('reason') or ''}".strip()
 
 

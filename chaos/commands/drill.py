@@ -13,9 +13,10 @@ from chaos.commands.run import show
 from chaos.commands.session import new_seed, run_options, session
 from chaos.display import Display
 from chaos.drills import MODULES, find_drill
-from chaos.errors import BadInput
+from chaos.errors import BadInput, BadTarget
+from chaos.guard import refuse
 from chaos.runner import Request
-from chaos.scenario import load_plan
+from chaos.scenario import Plan, load_plan
 from chaos.target import find_target
 
 TRAFFIC = Path(chaos.drills.__file__).parent / "traffic.yaml"
@@ -25,11 +26,13 @@ TRAFFIC = Path(chaos.drills.__file__).parent / "traffic.yaml"
 @click.argument("name", required=False)
 @click.option("--target", default="reference", show_default=True, help="A target's name, or its .yaml file.")
 @click.option("--print", "only_print", is_flag=True, help="Print the procedure and do nothing.")
+@click.option("--with", "params", multiple=True, metavar="KEY=VALUE", help="Change a parameter of the drill, such as after=8000.")  # fmt: skip
 @run_options
 def drill(
     name: str | None,
     target: str,
     only_print: bool,
+    params: tuple[str, ...],
     stack: str,
     runs: Path,
     seed: int | None,
@@ -47,17 +50,26 @@ def drill(
     if only_print:
         click.echo(found.text)
         return 0
-    from chaos.drills.run import DrillRunner, check_target  # Iceberg takes a second to import
-
-    plan = load_plan(TRAFFIC, [f"name=drill-{name}", *overrides])
-    if plan.steps:
-        raise BadInput("a drill has no steps; `icequake run` injects faults.")
+    plan = drill_plan(name, params, overrides)
     path, loaded = find_target(target)
-    check_target(loaded)
+    if problem := found.problem(loaded):
+        raise BadTarget(f"{problem}.")
+    refuse(plan, loaded)
+    from chaos.drills.run import DrillRunner
+
     seed = new_seed() if seed is None else seed
     request = Request(plan, path, loaded, runs, seed, tuple(sys.argv))
     display = Display(Console())
     with session(stack, runs=runs, seed=seed, display=display) as running, display:
-        result = DrillRunner(request, found, stack=running.stack, warden=running.warden, display=display).execute()
+        result = DrillRunner(request, stack=running.stack, warden=running.warden, display=display).execute()
     show(result)
     return result.exit_code
+
+
+def drill_plan(name: str, params: tuple[str, ...], overrides: tuple[str, ...]) -> Plan:
+    """Return the scenario of one drill: its traffic, and the drill as the only step. Raises BadInput."""
+    given = [f"steps.0.with.{pair}" for pair in params]
+    plan = load_plan(TRAFFIC, [f"name=drill-{name}", f"steps=[{{drill: {name}, at_s: 0}}]", *given, *overrides])
+    if plan.steps or [one.drill.name for one in plan.drills] != [name]:
+        raise BadInput("a drill has no other steps; a scenario (`icequake run`) has faults and drills.")
+    return plan

@@ -11,7 +11,7 @@ from chaos.commands.session import RUNS, session
 from chaos.display import Display
 from chaos.errors import BadInput, ChaosError
 from chaos.guard import refuse
-from chaos.scenario import Step, find_scenario, load_plan
+from chaos.scenario import DrillStep, Step, find_scenario, load_plan
 from chaos.stack import CAPABILITIES, STACKS
 from chaos.target import find_target
 
@@ -40,6 +40,10 @@ def plan(scenario: str, target: str, overrides: tuple[str, ...], stack: str, pro
     click.echo(f"Minutes   {(spec.baseline_s + traffic.for_s) / 60:.1f} of traffic, at most {longest / 60:.1f} in all")
     for step in loaded.steps:
         click.echo(f"Step {step.index}    {_step(step, starts_target=aim.process is not None)}")
+    for one in loaded.drills:
+        problem = one.drill.problem(aim)
+        skipped = f" (will be skipped: {problem}; the run cannot PASS)" if problem else ""
+        click.echo(f"Step {one.index}    {_when(one)}: drill {one.drill.name}, {one.drill.about}{skipped}")
     click.echo(
         f"Touches   {'a target that icequake starts itself, and nothing else' if aim.process else aim.ingest.url}; a namespace of its own on a local stack"
     )
@@ -76,14 +80,15 @@ def _able(capabilities: dict[str, bool]) -> str:
     return f"shows {shows or 'nothing of note'}; lacks {lacks or 'nothing of note'}"
 
 
+def _when(step: Step | DrillStep) -> str:
+    if step.at_s is not None:
+        return f"at {step.at_s:g} s"
+    if step.trigger is None:
+        return f"when {step.condition}"
+    return f"at request {step.trigger.nth} of kind {step.trigger.object}"
+
+
 def _step(step: Step, *, starts_target: bool) -> str:
-    when = (
-        f"at {step.at_s:g} s"
-        if step.at_s is not None
-        else f"when {step.condition}"
-        if step.trigger is None
-        else f"at request {step.trigger.nth} of kind {step.trigger.object}"
-    )
     problem = step.spec.build().problem(starts_target=starts_target)
     skipped = f" (will be skipped: {problem}; the run cannot PASS)" if problem else ""
-    return f"{when}, up to {step.for_s:g} s: {step.spec.name}, {step.spec.about}{skipped}"
+    return f"{_when(step)}, up to {step.for_s:g} s: {step.spec.name}, {step.spec.about}{skipped}"

@@ -8,8 +8,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from chaos.errors import ChaosError
 from chaos.loopback import open_url
@@ -24,6 +27,14 @@ class DrillFailed(ChaosError):
     """The procedure could not be done: the collector refused or did not answer."""
 
     code = "drill_failed"
+
+
+class DrillStopped(Exception):
+    """The run ends, and the drill with it; it proves nothing."""
+
+
+class NoParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of a drill that can be done in one way only."""
 
 
 class TableFiles(Protocol):
@@ -120,6 +131,7 @@ class Desk:
         start: Starts it, with more environment, and returns when it is ready.
         end_traffic: Ends the traffic and waits for the last answers.
         acked, visible: Events acknowledged so far, and how many of them the table shows.
+        fault: A fault of the catalogue, with parameters, that is on for the length of a `with` block.
         idle: Called while waiting; raises when the run cannot go on.
         write: Writes a line of the timeline.
     """
@@ -132,6 +144,7 @@ class Desk:
     end_traffic: Callable[[], None]
     acked: Callable[[], int]
     visible: Callable[[], int]
+    fault: Callable[[str, Mapping[str, Any]], AbstractContextManager[None]]
     idle: Callable[[], None]
     write: Callable[..., Any]
     clock: Callable[[], float] = time.monotonic
@@ -140,6 +153,10 @@ class Desk:
     def check(self, what: str, ok: bool, detail: str) -> None:
         """Write down whether a post-condition holds, with the numbers it is about."""
         self.write("drill", drill=self.name, state="checked", check=what, ok=ok, detail=detail)
+
+    def reached(self, milestone: str, detail: str = "") -> None:
+        """Write down that the damage is `detected`, `mitigated` or `recovered`; the report counts from when it was done."""
+        self.write("drill", drill=self.name, state="reached", milestone=milestone, detail=detail)
 
     def wait(self, holds: Callable[[], bool], at_most_s: float) -> bool:
         """Wait until *holds*; tell whether it did in time."""
@@ -171,15 +188,25 @@ class Desk:
 def perform(drill: str, procedure: Callable[[Desk], None], desk: Desk) -> bool:
     """Do one drill, timed; a procedure that cannot be done is written down like a post-condition that does not hold.
 
-    Returns whether it was done to its end.
+    An answer of the collector that lacks what it must hold makes the drill fail, not the harness. Returns whether it was done
+    to its end; a drill whose run ended before it has no end, and proves nothing.
     """
     began = desk.clock()
+
+    def ended(state: str, **fields: Any) -> None:
+        desk.write("drill", drill=drill, state=state, **fields, seconds=round(desk.clock() - began, 3))
+
     desk.write("drill", drill=drill, state="begun")
     try:
         procedure(desk)
     except DrillFailed as error:
-        took_s = round(desk.clock() - began, 3)
-        desk.write("drill", drill=drill, state="failed", reason=str(error), seconds=took_s)
+        ended("failed", reason=str(error))
         return False
-    desk.write("drill", drill=drill, state="done", seconds=round(desk.clock() - began, 3))
+    except (LookupError, TypeError, ValueError) as error:
+        ended("failed", reason=f"an answer of the collector was not as it must be ({error!r})")
+        return False
+    except DrillStopped as error:
+        ended("stopped", reason=str(error))
+        return False
+    ended("done")
     return True

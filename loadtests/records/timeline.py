@@ -7,7 +7,9 @@ step       {step, fault, state, ...}                   armed | injected | healed
 process    {name, state, pid}                          started | ready | killed | exited
 probe      {name, ok, ...}                             a measurement that decides something
 operator   {action, ...}                               a person did this
-drill      {drill, state, ...}                         begun | checked {check, ok, detail} | done | failed {reason}; {seconds}
+drill      {drill, step, state, ...}                   armed {params} | begun | checked {check, ok, detail} |
+                                                       reached {milestone: detected | mitigated | recovered, detail} |
+                                                       done | failed | stopped | void | broken; {reason}, {seconds}
 alert      {name, state}                               firing | resolved, in a live session
 settled    {reason, buffered}                          empty | timeout | interrupted
 note       {text}                                      anything else worth reading

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import pytest
@@ -13,8 +14,8 @@ from click.testing import CliRunner
 from chaos.cli import icequake, run_command
 from chaos.drills import MODULES, find_drill
 from chaos.drills.desk import AdminClient, Desk, DrillFailed, perform, read_backup
-from chaos.drills.run import check_target, visible_of
-from chaos.errors import BadInput, BadTarget
+from chaos.drills.hands import visible_of
+from chaos.errors import BadInput
 from loadtests.records.target import Ingest, Process, Target
 
 
@@ -30,6 +31,7 @@ class Pretender:
         self.size = "2000"
         self.status: int | None = 0
         self.log: list[dict[str, Any]] = []
+        self.faults: list[str] = []
         self.now_s = 0.0
         self.running = True
 
@@ -94,6 +96,12 @@ class Pretender:
         self.running = self.lies != "refuses"
         self.size = env.get("ICEBERG_BUFFER_SIZE", self.size) if self.lies != "old size" else self.size
 
+    @contextmanager
+    def fault(self, name: str, params: Mapping[str, Any]) -> Iterator[None]:
+        self.faults.append(name)
+        yield
+        self.faults.append("healed")
+
     def desk(self, name: str) -> Desk:
         def idle() -> None:
             if self.running and self.lies != "refuses":
@@ -112,6 +120,7 @@ class Pretender:
             end_traffic=lambda: None,
             acked=lambda: self.acked,
             visible=lambda: len(self.table),
+            fault=self.fault,
             idle=idle,
             write=lambda event, **fields: self.log.append({"event": event, **fields}),
             clock=lambda: self.now_s,
@@ -161,6 +170,15 @@ def test_a_collector_that_does_wrong_is_noticed(name: str, lies: str, seen: str)
     assert seen in Pretender(lies).do(name)
 
 
+def test_an_answer_without_its_numbers_fails_the_drill() -> None:
+    """And not the harness: the collector said something else than it promises."""
+    odd = Pretender()
+    odd._flush = lambda _body: {"flushes": [{"outcome": "committed"}]}  # type: ignore[method-assign]
+
+    assert odd.do("flush-and-verify")[-1] == "failed"
+    assert "KeyError" in odd.log[-1]["reason"]
+
+
 def test_an_empty_buffer_is_no_drill() -> None:
     """Without events the procedure would prove nothing, and says so."""
     empty = Pretender()
@@ -199,9 +217,13 @@ def test_mistakes_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     """An unknown drill names the known ones; a target without an admin listener cannot be drilled."""
     with pytest.raises(BadInput, match="flush-and-verify"):
         find_drill("nothing")
+    with pytest.raises(BadInput, match=r"drill flush-and-verify: Object contains unknown field `twice`"):
+        find_drill("flush-and-verify", {"twice": True})
     process = Process(command=["x"], ready="http://127.0.0.1:1/")
-    with pytest.raises(BadTarget, match="admin"):
-        check_target(Target(name="x", ingest=Ingest(url="http://127.0.0.1:1/"), process=process))
+    bare = Target(name="x", ingest=Ingest(url="http://127.0.0.1:1/"), process=process)
+    assert find_drill("flush-and-verify").problem(bare) == (
+        "target 'x' has no `admin`, which the drill flush-and-verify cannot do without"
+    )
     assert run_command(["drill", "nothing"]) == 254
     assert "there is no drill" in capsys.readouterr().err
 

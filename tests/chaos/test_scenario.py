@@ -163,3 +163,33 @@ def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "dir.yaml").mkdir()
     assert "cannot be read" in refusal(tmp_path / "latin.yaml")
     assert "cannot be read" in refusal(tmp_path / "dir.yaml")
+
+
+DRILLED = GOOD + "  - {drill: flush-and-verify, at_s: 2}\n"
+
+
+def test_a_drill_is_a_step(tmp_path: Path) -> None:
+    """It has its number among the faults, its moment, and no end of its own."""
+    plan = load_plan(write(tmp_path, DRILLED))
+
+    assert [step.index for step in plan.steps] == [0, 1]
+    (drill,) = plan.drills
+    assert (drill.index, drill.drill.name, drill.at_s) == (2, "flush-and-verify", 2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("drill: flush-and-verify", "drill: fly", "DIR/mine.yaml:10: steps[2]: there is no drill 'fly'; there are flush-and-verify, "),
+        ("drill: flush-and-verify", "drill: flush-and-verify, fault: nothing", "DIR/mine.yaml:10: steps[2]: give either fault or drill, one of them."),
+        ("drill: flush-and-verify, ", "", "DIR/mine.yaml:10: steps[2]: give either fault or drill, one of them."),
+        ("at_s: 2}", "at_s: 20}", "DIR/mine.yaml:10: steps[2]: it begins at 20 s, but traffic ends at 20 s."),
+        ("at_s: 2}", "at_s: 2, for_s: 3}", "DIR/mine.yaml:10: steps[2]: a drill ends by itself; leave for_s out."),
+        ("at_s: 2}", "at_s: 2, with: {x: 1}}", "DIR/mine.yaml:10: steps[2]: drill flush-and-verify: Object contains unknown field `x`."),
+        ("at_s: 2}", "}", "DIR/mine.yaml:10: steps[2]: give either at_s or after or when, one of them."),
+    ],
+)  # fmt: skip
+def test_a_bad_drill_is_one_sentence_with_file_and_line(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    """What is wrong, where, and what there is instead."""
+    assert old in DRILLED
+    assert refusal(write(tmp_path, DRILLED.replace(old, new))).startswith(sentence)

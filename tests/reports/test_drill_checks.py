@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reports.drill_checks import drill_checks
+import pytest
+
+from reports.drill_checks import drill_checks, milestones
 from reports.verdict import Verdict
 from tests.histories import A, HandMadeRun
 
@@ -54,9 +56,59 @@ def test_a_drill_without_end_or_without_checks_proves_nothing() -> None:
     assert [drill_checks(lines)[0].verdict for lines in ([BEGUN, HOLDS], [BEGUN, DONE])] == [Verdict.INCONCLUSIVE] * 2
 
 
+@pytest.mark.parametrize(
+    ("lines", "claim"),
+    [
+        ([line("armed")], "the run ended before its moment came"),
+        ([line("armed"), line("void", reason="no admin")], "not done: no admin"),
+        ([line("armed"), BEGUN, HOLDS, line("stopped", reason="the run ended")], "stopped before its end"),
+        ([line("armed"), line("broken", reason="the warden is gone")], "icequake failed in the middle of the drill"),
+    ],
+)
+def test_a_drill_that_was_not_done_proves_nothing(lines: list[dict[str, Any]], claim: str) -> None:
+    """Whether nobody could, its moment never came, or the run ended in the middle of it."""
+    (check,) = drill_checks(lines)
+
+    assert check.verdict is Verdict.INCONCLUSIVE
+    assert claim in check.claim
+
+
+def test_the_same_drill_twice_has_two_checks() -> None:
+    """Told apart by the step of the scenario; the one that failed is not hidden by the other."""
+    first, second = drill_checks(
+        [{**one, "step": 1} for one in (BEGUN, HOLDS, DONE)] + [{**one, "step": 2} for one in (BEGUN, BROKEN, DONE)]
+    )
+
+    assert (first.id, first.verdict) == ("drill.d", Verdict.PASS)
+    assert (second.id, second.verdict) == ("drill.d.2", Verdict.FAIL)
+
+
+def test_times_are_counted_from_the_damage() -> None:
+    """Detection, mitigation and recovery count from the last fault that was on by then; without one from the beginning."""
+    drill = [
+        {**BEGUN, "t_ns": 3_000_000_000},
+        {**line("reached", milestone="detected"), "t_ns": 4_000_000_000},
+        {**line("reached", milestone="recovered"), "t_ns": 9_500_000_000},
+        HOLDS,
+        DONE,
+    ]
+    damage = [{"event": "step", "step": 0, "state": "injected", "t_ns": t} for t in (1_000_000_000, 2_000_000_000)]
+
+    (check,) = drill_checks([*damage, *drill])
+
+    assert {name: check.counts[name] for name in ("detected_ms", "recovered_ms")} == {
+        "detected_ms": 2000,
+        "recovered_ms": 7500,
+    }
+    assert check.evidence[-2:] == ["detected after 2.0 s", "recovered after 7.5 s"]
+    assert milestones(drill) == {"drill.d": {"detected_ms": 1000, "recovered_ms": 6500}}
+
+
 def test_a_failed_drill_fails_the_run(tmp_path: Path) -> None:
     """Although every event is where it should be."""
     run = HandMadeRun(tmp_path)
+    run.run.info.scenario = "drill-d"
+    run.run.save()
     run.acked(A)
     run.table(A)
     for one in (BEGUN, BROKEN, DONE):
