@@ -100,7 +100,7 @@ class Runner:
         self._seen = RequestsSeen(self.run)
         self._sampler = Sampler(self._target, self.run)
         self._generator = self._make_generator()
-        self._readers = Readers(self.run, stack.addresses)
+        self._readers = self._make_readers()
         self._process: TargetProcess | None = None
         self._auditor: Child | None = None
         self._nemesis: Nemesis | None = None
@@ -113,6 +113,9 @@ class Runner:
 
     def _make_generator(self) -> Generator:
         return Generator(self.run, self._plan.scenario, self._target.ingest, self._ingest_url(), self._warden)
+
+    def _make_readers(self) -> Readers:
+        return Readers(self.run, self._stack.addresses)
 
     def _heard(self, entry: dict[str, Any]) -> None:
         """Take note of an entry that was written to the timeline."""
