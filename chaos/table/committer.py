@@ -26,6 +26,7 @@ from pyiceberg.table.update import (
     AddSnapshotUpdate,
     AssertRefSnapshotId,
     AssertTableUUID,
+    SetPropertiesUpdate,
     SetSnapshotRefUpdate,
     TableRequirement,
     TableUpdate,
@@ -81,7 +82,14 @@ class Committer:
         return self.manifest(spec_id, ((ManifestEntryStatus.ADDED, entry) for entry in entries))
 
     def commit(
-        self, manifests: Sequence[ManifestFile], parent: Snapshot | None, live: Sequence[DataFile], note: dict[str, str]
+        self,
+        manifests: Sequence[ManifestFile],
+        parent: Snapshot | None,
+        live: Sequence[DataFile],
+        note: dict[str, str],
+        *,
+        operation: Operation = Operation.OVERWRITE,
+        properties: dict[str, str] | None = None,
     ) -> int:
         """Make a snapshot of *manifests* the current one and return its id.
 
@@ -89,6 +97,7 @@ class Committer:
             parent: What it follows; not necessarily what is current now (then the branch is set back in the same request).
             live: All files its manifests list, from which the totals are counted.
             note: Added to its summary.
+            properties: Table properties that are set in the same request.
 
         Raises:
             CatalogFailed: the commit was refused, or its outcome is not known; running the repair again is safe.
@@ -106,24 +115,34 @@ class Committer:
             "sequence-number": sequence,
             "timestamp-ms": self._now_ms,
             "manifest-list": path,
-            "summary": Summary(Operation.OVERWRITE, **_totals(live), **note).model_dump(),
+            "summary": Summary(operation, **_totals(live), **note).model_dump(),
             "schema-id": metadata.current_schema_id,
         }
         main = {"ref-name": "main", "type": "branch", "snapshot-id": self.snapshot_id}
         updates: tuple[TableUpdate, ...] = (
             AddSnapshotUpdate.model_validate({"snapshot": snapshot}),
             SetSnapshotRefUpdate.model_validate(main),
+            *((SetPropertiesUpdate(updates=properties),) if properties else ()),
         )
-        unmoved = {"ref": "main", "snapshot-id": metadata.current_snapshot_id}
-        requirements: tuple[TableRequirement, ...] = (
-            AssertTableUUID(uuid=metadata.table_uuid),
-            AssertRefSnapshotId.model_validate(unmoved),
-        )
-        try:
-            self._table.catalog.commit_table(self._table, requirements, updates)
-        except Exception as error:  # the catalog client raises whatever its transport and parsers do
-            raise CatalogFailed(f"the repair was not committed, as far as is known: {sentence(error)}") from error
+        send(self._table, updates)
         return self.snapshot_id
+
+
+def send(table: Table, updates: Sequence[TableUpdate]) -> None:
+    """Commit *updates* on the condition that the table is the same one and its main branch where it was loaded.
+
+    Raises:
+        CatalogFailed: the commit was refused, or its outcome is not known.
+    """
+    unmoved = {"ref": "main", "snapshot-id": table.metadata.current_snapshot_id}
+    requirements: tuple[TableRequirement, ...] = (
+        AssertTableUUID(uuid=table.metadata.table_uuid),
+        AssertRefSnapshotId.model_validate(unmoved),
+    )
+    try:
+        table.catalog.commit_table(table, requirements, tuple(updates))
+    except Exception as error:  # the catalog client raises whatever its transport and parsers do
+        raise CatalogFailed(f"it was not committed, as far as is known: {sentence(error)}") from error
 
 
 def _entry(file: DataFile, snapshot_id: int) -> ManifestEntry:
