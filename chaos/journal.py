@@ -120,6 +120,21 @@ def open_entries(path: Path) -> dict[str, dict[str, Any]]:
     return entries
 
 
+def in_use(path: Path) -> bool:
+    """Tell whether a living process writes this journal; False when there is none."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def heal(path: Path, deadline_s: float = HEAL_DEADLINE_S) -> list[Healed]:
     """Undo what a journal still holds, newest first, and write down what was undone.
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from chaos.errors import BadState
-from chaos.journal import Healed, JournalError, JournalInUse
+from chaos.faults.object import put_back_originals
+from chaos.journal import Healed, JournalError, JournalInUse, in_use
 from chaos.journal import heal as heal_journal
+from chaos.table.errors import TableError
+from chaos.table.originals import Originals, PutBack
 
 
 def heal_leftovers(runs: Path) -> list[Healed]:
@@ -26,6 +31,45 @@ def _heal(journal: Path) -> list[Healed]:
         return []
     except JournalError as error:
         raise BadState(str(error)) from error
+
+
+def put_back_leftovers(runs: Path, up: Mapping[str, str] | None) -> list[Healed]:
+    """Put back objects that ended runs below *runs* damaged; a run that goes on does so itself.
+
+    Args:
+        up: pyiceberg properties of the stack that `icequake up` keeps running; None: there is none. A stack that a run had
+            started itself ended with it, storage and all, so nothing is left to put back.
+    """
+    kept = [
+        path.parent for path in sorted(runs.glob("*/originals/originals.jsonl")) if not path.parent.parent.is_symlink()
+    ]
+    return [
+        one for originals in kept if not in_use(originals.parent / "journal.jsonl") for one in _put_back(originals, up)
+    ]
+
+
+def _put_back(originals: Path, up: Mapping[str, str] | None) -> list[Healed]:
+    kept = Originals(originals)
+    pending = kept.pending()
+    if not pending:
+        return []
+    try:
+        if up is None or up.get("uri") != _catalog_of(originals.parent):
+            results = kept.give_up("its storage ended with the run")
+        else:
+            results = put_back_originals(originals, up)
+    except TableError as error:
+        results = [PutBack(path, False, f"{error} `icequake put-back` does it later") for path in pending]
+    return [Healed("", {"kind": "object", "path": one.path}, one.done, one.detail) for one in results]
+
+
+def _catalog_of(run: Path) -> str | None:
+    """Return the URI of the catalog that a run used, as it wrote it down."""
+    try:
+        document = json.loads((run / "stack.json").read_bytes())
+        return str(document["direct"]["catalog"]["uri"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def describe(one: Healed) -> str:

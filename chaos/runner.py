@@ -310,7 +310,9 @@ class Runner:
             time.sleep(POLL_S)
 
     def _drill_steps(self) -> DrillSteps:
-        files = CatalogFiles(self._stack.pyiceberg_properties(direct=True), self._table_identifier())
+        files = CatalogFiles(
+            self._stack.pyiceberg_properties(direct=True), self._table_identifier(), self.run.root / "repair-backup"
+        )
         hands = Hands(
             self._placed, self._process, self._timeline, self._env_of,
             acked=self._acked_now, look=lambda: self._sampler.visible, files=files,
@@ -441,7 +443,7 @@ class Runner:
         """Put damaged objects back, now that the verdict is about the damage; a table that is beyond that is left."""
         try:
             properties = self._stack.pyiceberg_properties(direct=True)
-            for one in put_back_originals(self._originals, properties, self._table_identifier()):
+            for one in put_back_originals(self._originals, properties):
                 self._timeline.write(
                     "note", text=f"{'put back' if one.done else 'not put back'}: {one.path} ({one.detail})"
                 )

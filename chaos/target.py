@@ -8,8 +8,10 @@ import secrets
 import socket
 import sys
 import time
+import urllib.error
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +148,20 @@ class TargetProcess:
     def ready(self) -> bool:
         """Tell whether it runs and says that it is ready."""
         return self.pid is not None and answers(self._process.ready)
+
+    def clock_offset_s(self) -> float | None:
+        """Return how far the `Date` of its answers is ahead of our clock, to a second or two; None without an answer that has one."""
+        try:
+            with open_url(self._process.ready, timeout=2.0) as answer:
+                headers = answer.headers
+        except urllib.error.HTTPError as error:
+            headers = error.headers
+        except (OSError, http.client.HTTPException):
+            return None
+        try:
+            return parsedate_to_datetime(headers["Date"]).timestamp() - time.time()
+        except (TypeError, ValueError):
+            return None
 
     def twin(self) -> Twin:
         """Start a second one on the same data, on ports of its own, without waiting. Raises ProcessFailed."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import secrets
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
 from chaos.display import Display
 from chaos.errors import BadInput
-from chaos.leftovers import describe, heal_leftovers
+from chaos.journal import Healed
+from chaos.leftovers import describe, heal_leftovers, put_back_leftovers
 from chaos.scratch import scratch
-from chaos.stack import STACKS, Stack, attach, start
+from chaos.stack import STACKS, Addresses, Stack, attach, start
 from chaos.warden_client import Warden
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,7 +42,7 @@ def session(stack: str, *, runs: Path, seed: int, display: Display) -> Iterator[
     if stack != "up" and stack not in STACKS:
         raise BadInput(f"there is no stack {stack!r}; there are {', '.join(STACKS)}, and `up` for a running one.")
     runs.mkdir(parents=True, exist_ok=True)
-    for one in heal_leftovers(runs):
+    for one in all_leftovers(runs):
         display.say(f"left over from an earlier run: {describe(one)}")
     with scratch(runs) as directory, Warden() as warden:
         if stack == "up":
@@ -48,6 +52,22 @@ def session(stack: str, *, runs: Path, seed: int, display: Display) -> Iterator[
             running = start(STACKS[stack], warden, directory, seed=seed)
         with running:
             yield Session(warden, running)
+
+
+def all_leftovers(runs: Path) -> list[Healed]:
+    """Undo what ended runs left: injected faults, and damaged objects of a stack that is still up."""
+    return heal_leftovers(runs) + put_back_leftovers(runs, _properties_of_up(runs / STATE))
+
+
+def _properties_of_up(state: Path) -> dict[str, str] | None:
+    """Properties of the stack that `icequake up` keeps running; None when there is none, or it has died."""
+    try:
+        at = Addresses(**json.loads(state.read_bytes())["addresses"])
+        where = urlsplit(at.catalog_direct)
+        socket.create_connection((where.hostname or "", where.port or 80), timeout=2).close()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return at.pyiceberg_properties(direct=True)
 
 
 def new_seed() -> int:

@@ -114,17 +114,7 @@ def _of_stack(path: Path) -> dict[str, str]:
         raise BadState(f"no stack is up ({path}: {error.strerror}): run `icequake up` first.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise BadState(f"{path} does not describe a stack ({error}): run `icequake up` again.") from error
-    return {
-        "type": "rest",
-        "uri": at.catalog_direct,
-        "warehouse": at.warehouse,
-        "credential": f"{at.access_key}:{at.secret_key}",
-        "oauth2-server-uri": f"{at.catalog_direct}/v1/oauth/tokens",
-        "s3.endpoint": at.s3_direct,
-        "s3.access-key-id": at.access_key,
-        "s3.secret-access-key": at.secret_key,
-        "s3.region": at.region,
-    }
+    return at.pyiceberg_properties(direct=True)
 
 
 def _filled(properties: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:

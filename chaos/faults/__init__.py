@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct, field
 
 from chaos.faults.clients import BadClients
+from chaos.faults.clock import ClockStep
 from chaos.faults.crash import CrashPoint
 from chaos.faults.env import Mechanism
 from chaos.faults.freeze import Freeze
@@ -43,6 +44,7 @@ MECHANISMS: dict[str, type[Mechanism]] = {
     "server": KillServer,
     "host": SyscallError,
     "lock": LockedDatabase,
+    "clock": ClockStep,
     "clients": BadClients,
     "hook": OwnersHook,
     "object": DamagedObject,

@@ -1,16 +1,18 @@
 """Damage to an object of the run's table. Its original is kept first, and put back after the verdict, never before.
 
 What a verdict says about damage must be about damage that is there. So healing this fault removes nothing: the step only ends.
-The runner puts the originals of the run directory back when it was judged; after a crash `icequake put-back` does.
+The runner puts the originals of the run directory back when it was judged; after a crash `icequake heal` and the next run do.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from msgspec import Struct
+from pyiceberg.io import load_file_io
 
 from chaos.errors import NotPossible
 from chaos.faults.env import Effect, Env
@@ -91,9 +93,13 @@ class ObjectInjection:
         )
 
 
-def put_back_originals(directory: Path, properties: dict[str, str], table: str) -> list[PutBack]:
-    """Put back what a run damaged and nothing has changed since. Raises TableError."""
+def put_back_originals(directory: Path, properties: Mapping[str, str]) -> list[PutBack]:
+    """Put back what a run damaged and nothing has changed since. Raises TableError.
+
+    The store is reached by the paths that were kept, since the damage may keep the table from being loaded.
+    """
     if not (directory / "originals.jsonl").is_file():
         return []
     kept = Originals(directory)
-    return kept.put_back(FileIOStore(load(properties, table).io)) if kept.pending() else []
+    pending = kept.pending()
+    return kept.put_back(FileIOStore(load_file_io(dict(properties), pending[0]))) if pending else []

@@ -90,19 +90,7 @@ class Stack:
 
         They hold secrets.
         """
-        at = self.addresses
-        uri, endpoint = (at.catalog_direct, at.s3_direct) if direct else (at.catalog_faulted, at.s3_faulted)
-        return {
-            "type": "rest",
-            "uri": uri,
-            "warehouse": at.warehouse,
-            "credential": f"{at.access_key}:{at.secret_key}",
-            "oauth2-server-uri": f"{uri}/v1/oauth/tokens",
-            "s3.endpoint": endpoint,
-            "s3.access-key-id": at.access_key,
-            "s3.secret-access-key": at.secret_key,
-            "s3.region": at.region,
-        }
+        return self.addresses.pyiceberg_properties(direct=direct)
 
     def capabilities(self) -> dict[str, bool]:
         """Tell what this storage can show; a step that needs what it cannot is void."""

@@ -49,6 +49,21 @@ class Addresses:
     bucket: str
     scratch_bucket: str
 
+    def pyiceberg_properties(self, *, direct: bool) -> dict[str, str]:
+        """Make the properties of ``pyiceberg.catalog.load_catalog``, for the *direct* or the faulted path; they hold secrets."""
+        uri, endpoint = (self.catalog_direct, self.s3_direct) if direct else (self.catalog_faulted, self.s3_faulted)
+        return {
+            "type": "rest",
+            "uri": uri,
+            "warehouse": self.warehouse,
+            "credential": f"{self.access_key}:{self.secret_key}",
+            "oauth2-server-uri": f"{uri}/v1/oauth/tokens",
+            "s3.endpoint": endpoint,
+            "s3.access-key-id": self.access_key,
+            "s3.secret-access-key": self.secret_key,
+            "s3.region": self.region,
+        }
+
 
 @dataclass(frozen=True)
 class Credentials:

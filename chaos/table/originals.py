@@ -63,6 +63,14 @@ class Originals:
         """Paths of objects that were damaged and not put back, oldest damage first."""
         return [str(one["path"]) for one in self._pending()]
 
+    def give_up(self, why: str) -> list[PutBack]:
+        """Note that what was damaged is there no more, so that nothing is to be put back."""
+        given_up = []
+        for record in reversed(self._pending()):
+            self._append({"done": record["file"], "why": why})
+            given_up.append(PutBack(str(record["path"]), True, why))
+        return given_up
+
     def put_back(self, store: ObjectStore, *, force: bool = False) -> list[PutBack]:
         """Put back what still holds the damaged bytes, newest damage first; harmless when played twice.
 

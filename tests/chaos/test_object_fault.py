@@ -68,7 +68,7 @@ def test_the_original_is_kept_and_healing_leaves_the_damage(running: Session, ta
     assert injection.effect().measured["still_damaged"] is True
     with pytest.raises(FileNotFoundError):
         table.refresh().scan().to_arrow()
-    [back] = put_back_originals(given.originals, running.stack.pyiceberg_properties(direct=True), given.table)
+    [back] = put_back_originals(given.originals, running.stack.pyiceberg_properties(direct=True))
     assert back.done
     assert len(table.refresh().scan().to_arrow()) == 20
 
