@@ -1,6 +1,8 @@
-"""Damage to an object of the run's table. Its original is kept first, and put back after the verdict, never before.
+"""Damage to an object of the run's table. Its original is kept first, and put back after the verdict, unless the step says sooner.
 
 What a verdict says about damage must be about damage that is there. So healing this fault removes nothing: the step only ends.
+With `mended` the step's end puts the original back, as a restored backup does, and the verdict is about what the target did
+meanwhile.
 The runner puts the originals of the run directory back when it was judged; after a crash `icequake heal` and the next run do.
 """
 
@@ -14,7 +16,7 @@ from typing import Any, Literal
 from msgspec import Struct
 from pyiceberg.io import load_file_io
 
-from chaos.errors import NotPossible
+from chaos.errors import HealFailed, NotPossible
 from chaos.faults.env import Effect, Env
 from chaos.table.doctor import load
 from chaos.table.errors import ObjectMissing, TableError
@@ -30,11 +32,13 @@ class DamagedObject(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         role: What kind of object.
         mutation: A name of `chaos.table.mutate.MUTATIONS`.
         newest: The newest of its role; else an older one, which an append does not read.
+        mended: The step's end puts the original back; else the damage stays until the verdict.
     """
 
     role: Literal["metadata", "manifest-list", "manifest", "data-file"]
     mutation: str
     newest: bool = False
+    mended: bool = False
 
     def __post_init__(self) -> None:
         """Refuse an unknown mutation before anything runs. Raises ValueError."""
@@ -54,7 +58,7 @@ class ObjectInjection:
     """An object that is damaged until the verdict."""
 
     def __init__(self, spec: DamagedObject, env: Env) -> None:
-        self._env = env
+        self._env, self._mended = env, spec.mended
         if spec.role == "metadata" and not env.stack.capabilities().get("metadata_objects_matter", True):
             raise NotPossible("the catalog of this stack never reads metadata.json back, so damage to it has no effect")
         try:
@@ -76,7 +80,7 @@ class ObjectInjection:
         return False
 
     def heal(self) -> None:
-        """End the step and see whether the damage is still there; it stays until the verdict."""
+        """End the step and see whether the damage is still there; it stays, unless it is to be mended. Raises HealFailed."""
         self._until_ns = time.monotonic_ns()
         try:
             self._measured["still_damaged"] = self._store.get(self._path) != self._before.data
@@ -84,6 +88,8 @@ class ObjectInjection:
             self._measured["still_damaged"] = True
         except TableError as error:
             self._measured["still_damaged"] = str(error)
+        if self._mended:
+            self._mend()
 
     def effect(self) -> Effect:
         """Count the requests that the target sent to a store in which the object was damaged."""
@@ -91,6 +97,13 @@ class ObjectInjection:
         return Effect(
             met, 0, None if met else "the target asked the store nothing while it was damaged", self._measured
         )
+
+    def _mend(self) -> None:
+        try:
+            back = [one for one in Originals(self._env.originals).put_back(self._store) if one.path == self._path]
+        except TableError as error:
+            raise HealFailed(f"{self._path} was not put back: {error}") from error
+        self._measured["mended"] = "; ".join(one.detail for one in back)
 
 
 def put_back_originals(directory: Path, properties: Mapping[str, str]) -> list[PutBack]:

@@ -73,6 +73,17 @@ def test_the_original_is_kept_and_healing_leaves_the_damage(running: Session, ta
     assert len(table.refresh().scan().to_arrow()) == 20
 
 
+def test_damage_that_is_to_be_mended_ends_with_its_step(running: Session, table: Table, tmp_path: Path) -> None:
+    """As when a backup is restored, so that a verdict tells what the target did meanwhile."""
+    given = env_of(running, table, tmp_path)
+    injection = DamagedObject(role="manifest-list", mutation="header-only", mended=True).inject(given, "step0")
+    assert not len(table.refresh().scan().to_arrow())
+    injection.heal()
+    assert injection.effect().measured["still_damaged"] is True
+    assert len(table.refresh().scan().to_arrow()) == 20
+    assert not put_back_originals(given.originals, running.stack.pyiceberg_properties(direct=True))
+
+
 def test_what_cannot_be_damaged_is_void_with_a_reason(running: Session, table: Table, tmp_path: Path) -> None:
     """A catalog that keeps its own metadata, a table that is not there yet."""
     given = env_of(running, table, tmp_path)
