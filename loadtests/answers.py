@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from random import Random
 
-from loadtests.records.ledger import Outcome, Status
-from loadtests.records.target import Refusals
+from loadtests.records.ledger import Kind, Outcome, Status
+from loadtests.records.target import Contract, Refusals
 
-NEVER_KEPT = frozenset({400, 401, 403, 404, 405, 413, 415})
-"""Statuses by which any server says that it did not take the request at all (RFC 9110, section 15.5)."""
+NEVER_KEPT = frozenset({400, 401, 403, 404, 405, 411, 413, 415, 422, 431})
+"""Statuses by which any server says that it did not take the request at all (RFC 9110, section 15.5; RFC 6585, section 5)."""
+
+INVALID = frozenset({400, 415, 422})
+"""Statuses that say: this is no valid CloudEvent."""
+
+TOO_LARGE = frozenset({413})
+"""Statuses that say: this is more than I take in one request."""
 
 WORTH_RETRYING = frozenset({408, 425, 429})
 """4xx that ask for another try; every 5xx does too."""
@@ -46,6 +53,41 @@ def classify(answer: Answer, refusals: Refusals) -> Outcome:
     if status in refusals.statuses and (refusals.marker is None or refusals.marker.lower() in answer.content_type):
         return Outcome.REFUSED
     return Outcome.UNKNOWN
+
+
+def breach(kind: Kind, status: int, outcome: Outcome, contract: Contract) -> str | None:
+    """Return how an answer breaks the contract, as one of `BREACHES`; None when it may have been given.
+
+    An answer that leaves the outcome unknown is nobody's breach, except a 500 to what should have been refused.
+    """
+    if kind in (Kind.POISON, Kind.OVER_LIMIT):
+        return _breach_of_unwanted(kind, status, outcome, contract)
+    if status in INVALID:
+        return "valid_refused"
+    return "valid_refused" if status in TOO_LARGE and contract.limits is not None else None
+
+
+def _breach_of_unwanted(kind: Kind, status: int, outcome: Outcome, contract: Contract) -> str | None:
+    name = kind.name.lower()
+    if outcome == Outcome.ACKED:
+        skipped = kind == Kind.POISON and contract.invalid == "skip_event"
+        return None if skipped else f"{name}_acknowledged"
+    if status == _BROKE:
+        return f"{name}_answered_500"
+    return "over_limit_not_413" if kind == Kind.OVER_LIMIT and status in INVALID else None
+
+
+_BROKE = 500
+
+BREACHES: Mapping[str, str] = {
+    "valid_refused": "valid events within the limits were refused as invalid or too large",
+    "poison_acknowledged": "requests with an invalid event were acknowledged",
+    "poison_answered_500": "requests with an invalid event were answered 500",
+    "over_limit_acknowledged": "requests over the limits were acknowledged",
+    "over_limit_answered_500": "requests over the limits were answered 500",
+    "over_limit_not_413": "requests over the limits were refused by another status than 413",
+}
+"""What can be wrong with an answer."""
 
 
 def parse_retry_after(value: str, *, now: datetime | None = None) -> float | None:

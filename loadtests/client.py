@@ -39,10 +39,11 @@ class Connection:
     Args:
         endpoint: Where to.
         timeout_s: From the start of an exchange (connecting included) to the end of the answer.
+        keep_alive: Whether a connection serves more than one request.
     """
 
-    def __init__(self, endpoint: Endpoint, *, timeout_s: float) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoint: Endpoint, *, timeout_s: float, keep_alive: bool = True) -> None:
+        self._endpoint = endpoint if keep_alive else endpoint.with_header("Connection", "close")
         self._timeout_s = timeout_s
         self._socket: Any = None
 
@@ -56,8 +57,7 @@ class Connection:
             if self._socket is None or self._ended():
                 self._connect()
             sent = True
-            self._socket.sendall(request)
-            return self._read_answer()
+            return self._send_and_read(request)
         except gevent.Timeout as expired:
             self.close()
             if expired is not timeout:
@@ -71,6 +71,17 @@ class Connection:
             raise
         finally:
             timeout.close()
+
+    def _send_and_read(self, request: bytes) -> Answer:
+        try:
+            self._socket.sendall(request)
+        except OSError:
+            # A server may refuse a large request and close before it has read all of it; its answer is still there.
+            try:
+                return self._read_answer()
+            finally:
+                self.close()
+        return self._read_answer()
 
     def close(self) -> None:
         """Close the connection; the next exchange opens a new one."""

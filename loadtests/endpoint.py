@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -52,6 +52,10 @@ class Endpoint:
         """The value of the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+    def with_header(self, name: str, value: str) -> Self:
+        """Return the same endpoint with one more header on every request."""
+        return replace(self, headers={**self.headers, name: value})
 
     def request(self, message: Message) -> bytes:
         """Return the whole request as it goes over the wire."""

@@ -8,7 +8,7 @@ time stamped in.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -92,6 +92,29 @@ class EventFactory:
 
         Fastest when called with ascending sequences.
         """
+        offset, rows = self._stamped(first, count, unix_ns)
+        if self._mode == "binary":
+            return self._binary(rows[0])
+        width = self._row.dtype.itemsize
+        return self._wrapped(bytes(memoryview(self._text)[offset * width : (offset + count) * width - 1]))
+
+    def texts(self, first: int, count: int, *, unix_ns: int) -> list[bytes]:
+        """Return the JSON text of each of these events; see `render`."""
+        offset, _ = self._stamped(first, count, unix_ns)
+        width = self._row.dtype.itemsize
+        return [bytes(self._text[at * width : (at + 1) * width - 1]) for at in range(offset, offset + count)]
+
+    def wrap(self, texts: Sequence[bytes]) -> Message:
+        """Return the request that carries events with these JSON texts, in a mode that writes them as JSON."""
+        return self._wrapped(b",".join(texts))
+
+    @property
+    def mode(self) -> str:
+        """The CloudEvents mode; `json-events` where the path asks for it."""
+        return self._mode
+
+    def _stamped(self, first: int, count: int, unix_ns: int) -> tuple[int, npt.NDArray[Any]]:
+        """Where events first .. first+count-1 stand in the block, and their rows, with the time filled in."""
         offset = first - self._first
         if offset < 0 or offset + count > len(self._rows):
             self._fill(first, max(count, BLOCK))
@@ -102,10 +125,9 @@ class EventFactory:
             rows["time"] = stamps[0]
         else:
             rows["time"] = np.array(stamps)[self._shift_index[offset : offset + count]]
-        if self._mode == "binary":
-            return self._binary(rows[0])
-        width = self._row.dtype.itemsize
-        events = bytes(memoryview(self._text)[offset * width : (offset + count) * width - 1])
+        return offset, rows
+
+    def _wrapped(self, events: bytes) -> Message:
         if self._mode == "structured":
             return Message((("Content-Type", "application/cloudevents+json"),), events)
         if self._mode == "json-events":

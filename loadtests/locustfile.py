@@ -22,6 +22,7 @@ from locust import User, events, task
 from locust.runners import MasterRunner, WorkerRunner
 
 from loadtests import panel
+from loadtests.answers import BREACHES
 from loadtests.control_client import ControlClient
 from loadtests.errors import TrafficError
 from loadtests.records.errors import RecordError
@@ -117,13 +118,17 @@ class _Test:
 
     def _observe(self, attempted: Attempted) -> None:
         """Show an attempt in Locust's tables. Refusals by contract have rows of their own and are no failures."""
-        answer, outcome = attempted.answer, attempted.outcome
-        request_type, name, exception = "POST", "events", None
-        if outcome == Outcome.REFUSED:
-            request_type, name = "refused", _status_name(answer.status)
+        outcome, status = attempted.outcome, _status_name(attempted.answer.status)
+        request_type, name = "POST", "events"
+        exception: Exception | None = None
+        if attempted.breach is not None:
+            request_type, name = "breach", status
+            exception = BrokenContract(BREACHES[attempted.breach])
+        elif outcome == Outcome.REFUSED:
+            request_type, name = "refused", status
         elif outcome == Outcome.UNKNOWN:
-            request_type, name = "unknown", _status_name(answer.status)
-            exception = UnknownOutcome(f"no verdict on these events: {_status_name(answer.status)}")
+            request_type, name = "unknown", status
+            exception = UnknownOutcome(f"no verdict on these events: {status}")
         self._environment.events.request.fire(
             request_type=request_type,
             name=name,
@@ -139,6 +144,10 @@ class _Test:
 
     def note_failure(self, sentence: str) -> None:
         self._stopped = self._stopped or sentence
+
+
+class BrokenContract(Exception):
+    """Stands in Locust's Failures tab for an answer that the target's contract does not allow."""
 
 
 class UnknownOutcome(Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,6 +15,8 @@ from loadtests.records.jsonl import JsonlWriter
 from loadtests.records.ledger import Kind, LedgerWriter, Outcome
 from loadtests.records.rundir import RunDir
 from loadtests.records.series import SeriesWriter
+from loadtests.requests import Part
+from loadtests.shapes import Shape
 
 Clock = Callable[[], int]
 """Returns monotonic nanoseconds."""
@@ -26,31 +28,61 @@ _WEIGHT = {Outcome.NONE: 0, Outcome.REFUSED: 1, Outcome.UNKNOWN: 2, Outcome.ACKE
 
 
 @dataclass(slots=True)
+class Fate:
+    """What is known so far of events that one or more requests carry.
+
+    Attributes:
+        outcome: Acked if any attempt was; else unknown if any was; else refused.
+        open: Requests that carry them and are not settled yet.
+    """
+
+    outcome: Outcome = Outcome.NONE
+    open: int = 1
+
+
+@dataclass(slots=True)
 class Arrival:
     """One request that became due: its events and what is known of them so far.
 
     Attributes:
         intended_ns: When it was due by the schedule (monotonic).
         due_ns: When its next attempt is due: `intended_ns`, later the end of a backoff.
+        shape: What it is meant to be.
+        again: It repeats a request whose client saw no answer.
         attempt: Attempts made so far.
-        outcome: Acked if any attempt was; else unknown if any was; else refused.
+        fate: Of its events; a repetition shares it with the request it repeats.
+        parts: Its events, chosen at the first attempt.
+        wanted: How many of them the target may keep: all but those sent to be refused or skipped.
         message: Rendered at the first attempt; every retry sends the same bytes.
     """
 
     intended_ns: int
-    count: int
     due_ns: int
-    first: int = -1
+    shape: Shape
+    again: bool = False
     attempt: int = 0
     first_sent_ns: int = 0
-    outcome: Outcome = Outcome.NONE
+    fate: Fate = field(default_factory=Fate)
+    parts: tuple[Part, ...] = ()
+    wanted: int = 0
     message: Message | None = None
+
+    @property
+    def count(self) -> int:
+        """Events it carries."""
+        return self.shape.count
+
+    def place(self, parts: tuple[Part, ...]) -> None:
+        """Say which events it carries."""
+        self.parts = parts
+        self.wanted = sum(part.count for part in parts if part.kind == Kind.NORMAL)
 
 
 @dataclass
 class Counts:
     """Events since the start. `acked`, `refused` and `unknown` count each event once, when nothing more will be sent for
-    it, so `attempted` less these three are in flight or waiting for a retry."""
+    it, so `attempted` less these three are in flight or waiting for a retry. Events that were sent to be refused or skipped
+    count as `unwanted` and nowhere else; `sent` counts each event as often as it left."""
 
     offered: int = 0
     attempted: int = 0
@@ -58,6 +90,8 @@ class Counts:
     refused: int = 0
     unknown: int = 0
     not_sent: int = 0
+    unwanted: int = 0
+    sent: int = 0
 
     @property
     def inflight(self) -> int:
@@ -72,6 +106,7 @@ class _Second:
     offered: int = 0
     attempts: int = 0
     not_sent: int = 0
+    unwanted: int = 0
     answered: dict[Outcome, int] = field(
         default_factory=lambda: {Outcome.ACKED: 0, Outcome.REFUSED: 0, Outcome.UNKNOWN: 0}
     )
@@ -82,7 +117,6 @@ class Recorder:
 
     Args:
         run: The run directory; the ledger file must not exist yet.
-        producer: The producer all events of this process belong to.
         process: Names the files, such as `locust-0`.
         clock: Monotonic nanoseconds.
 
@@ -90,9 +124,8 @@ class Recorder:
         GeneratorFailed: from every method when a record could not be written; nothing may be sent afterwards.
     """
 
-    def __init__(self, run: RunDir, *, producer: int, process: str, clock: Clock) -> None:
+    def __init__(self, run: RunDir, *, process: str, clock: Clock) -> None:
         run_id = run.info.run_id
-        self._producer = producer
         self._labels = {"process": process}
         self.counts = Counts()
         self._second = _Second()
@@ -111,67 +144,83 @@ class Recorder:
         self._second.offered += arrival.count
         record_ns(self._histograms["dispatch"], now_ns - arrival.intended_ns)
 
-    def sending(self, arrival: Arrival, *, sent_ns: int) -> int:
-        """Record the attempt that is about to leave; return its number in the ledger. Call before a byte is sent."""
+    def sending(self, arrival: Arrival, *, sent_ns: int) -> list[int]:
+        """Record the attempt that is about to leave; return its numbers in the ledger. Call before a byte is sent."""
         assert arrival.message is not None
+        size = len(arrival.message.body)
         with _failing():
-            request = self._ledger.attempt(
-                producer=self._producer,
-                first=arrival.first,
-                count=arrival.count,
-                intended_ns=arrival.intended_ns,
-                sent_ns=sent_ns,
-                attempt=arrival.attempt,
-                body_bytes=len(arrival.message.body),
-            )
-        if arrival.attempt == 1:
-            self.counts.attempted += arrival.count
-        self._second.attempts += arrival.count
+            requests = [
+                self._ledger.attempt(
+                    producer=part.producer,
+                    first=part.first,
+                    count=part.count,
+                    intended_ns=arrival.intended_ns,
+                    sent_ns=sent_ns,
+                    attempt=arrival.attempt,
+                    kind=Kind.DUPLICATE if arrival.again else part.kind,
+                    body_bytes=size,
+                )
+                for part in arrival.parts
+            ]
+        wanted = arrival.wanted
+        if arrival.attempt == 1 and not arrival.again:
+            self.counts.attempted += wanted
+            self.counts.unwanted += arrival.count - wanted
+            self._second.unwanted += arrival.count - wanted
+        self.counts.sent += wanted
+        self._second.attempts += wanted
         record_ns(self._histograms["lag"], sent_ns - arrival.due_ns)
-        return request
+        return requests
 
     def answered(
-        self, arrival: Arrival, request: int, answer: Answer, outcome: Outcome, *, sent_ns: int, done_ns: int
+        self, arrival: Arrival, requests: Sequence[int], answer: Answer, outcome: Outcome, *, sent_ns: int, done_ns: int
     ) -> None:
-        """Record the answer to attempt *request* and fold it into the arrival's outcome."""
+        """Record the answer to an attempt, whose numbers are *requests*, and fold it into the events' fate."""
         with _failing():
-            self._ledger.done(
-                request,
-                producer=self._producer,
-                first=arrival.first,
-                count=arrival.count,
-                intended_ns=arrival.intended_ns,
-                sent_ns=sent_ns,
-                done_ns=done_ns,
-                status=answer.status,
-                outcome=outcome,
-                attempt=arrival.attempt,
-                kind=Kind.NORMAL,
-            )
-        arrival.outcome = max(arrival.outcome, outcome, key=_WEIGHT.__getitem__)
-        self._second.answered[outcome] += arrival.count
+            for request, part in zip(requests, arrival.parts, strict=True):
+                self._ledger.done(
+                    request,
+                    producer=part.producer,
+                    first=part.first,
+                    count=part.count,
+                    intended_ns=arrival.intended_ns,
+                    sent_ns=sent_ns,
+                    done_ns=done_ns,
+                    status=answer.status,
+                    outcome=outcome,
+                    attempt=arrival.attempt,
+                    kind=Kind.DUPLICATE if arrival.again else part.kind,
+                )
+        arrival.fate.outcome = max(arrival.fate.outcome, outcome, key=_WEIGHT.__getitem__)
+        self._second.answered[outcome] += arrival.wanted
         record_ns(self._histograms["service"], done_ns - sent_ns)
 
     def settled(self, arrival: Arrival, *, now_ns: int) -> None:
-        """Count the final outcome of *arrival*; nothing more will be sent for it."""
-        if arrival.outcome == Outcome.ACKED:
-            self.counts.acked += arrival.count
-        elif arrival.outcome == Outcome.REFUSED:
-            self.counts.refused += arrival.count
+        """No more attempts of *arrival* follow; once that holds of all requests with its events, count their outcome."""
+        if not arrival.again:
+            record_ns(self._histograms["corrected"], now_ns - arrival.intended_ns)
+        arrival.fate.open -= 1
+        if arrival.fate.open:
+            return
+        wanted = arrival.wanted
+        if arrival.fate.outcome == Outcome.ACKED:
+            self.counts.acked += wanted
+        elif arrival.fate.outcome == Outcome.REFUSED:
+            self.counts.refused += wanted
         else:
-            self.counts.unknown += arrival.count
-        record_ns(self._histograms["corrected"], now_ns - arrival.intended_ns)
+            self.counts.unknown += wanted
 
     def given_up(self, arrival: Arrival, *, now_ns: int) -> None:
         """Record that *arrival* was due but will never be sent."""
         with _failing():
-            self._ledger.not_sent(
-                producer=self._producer,
-                first=arrival.first,
-                count=arrival.count,
-                intended_ns=arrival.intended_ns,
-                now_ns=now_ns,
-            )
+            for part in arrival.parts:
+                self._ledger.not_sent(
+                    producer=part.producer,
+                    first=part.first,
+                    count=part.count,
+                    intended_ns=arrival.intended_ns,
+                    now_ns=now_ns,
+                )
         self.counts.not_sent += arrival.count
         self._second.not_sent += arrival.count
 
@@ -199,6 +248,7 @@ class Recorder:
         yield "refused_events", second.answered[Outcome.REFUSED]
         yield "unknown_events", second.answered[Outcome.UNKNOWN]
         yield "not_sent_events", second.not_sent
+        yield "unwanted_events", second.unwanted
         yield "inflight_events", self.counts.inflight
         for name, series in _LATENCY_SERIES.items():
             histogram = self._histograms[name]
@@ -220,6 +270,8 @@ class Recorder:
                 "unknown": counts.unknown,
                 "inflight": counts.inflight,
                 "not_sent": counts.not_sent,
+                "unwanted": counts.unwanted,
+                "sent": counts.sent,
             }
         )
 

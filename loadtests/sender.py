@@ -8,7 +8,7 @@ Arrivals that waited longer than `send_within_s` are recorded as not sent.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Protocol
 
@@ -17,12 +17,13 @@ from gevent.event import Event
 from gevent.pool import Group
 from gevent.queue import Empty, Queue
 
-from loadtests.answers import Answer, RetryPolicy, classify
+from loadtests.answers import Answer, RetryPolicy, breach, classify
 from loadtests.errors import GeneratorFailed
-from loadtests.events import EventFactory, Message
+from loadtests.events import Message
 from loadtests.recorder import Arrival, Clock, Recorder
-from loadtests.records.ledger import Outcome
-from loadtests.records.target import Refusals
+from loadtests.records.ledger import Kind, Outcome
+from loadtests.records.target import Contract
+from loadtests.requests import Requests
 
 
 class Transport(Protocol):
@@ -41,6 +42,8 @@ class Attempted:
 
     answer: Answer
     outcome: Outcome
+    breach: str | None
+    """How the answer breaks the contract, as one of `loadtests.answers.BREACHES`; None where it does not."""
     latency_ms: float
     """From the instant the request was due by the schedule."""
     body_bytes: int
@@ -64,9 +67,9 @@ class Sender:
 
     Args:
         connect: Makes a transport; called once a connection greenlet.
-        events: Renders requests.
+        requests: Numbers events and renders requests.
         recorder: Where everything is written, before it happens.
-        refusals: The target's contract on refusals.
+        contract: What the target may answer.
         policy: When to retry.
         limits: Bounds.
         random: Jitter of retries.
@@ -80,9 +83,9 @@ class Sender:
         self,
         *,
         connect: Callable[[], Transport],
-        events: EventFactory,
+        requests: Requests,
         recorder: Recorder,
-        refusals: Refusals,
+        contract: Contract,
         policy: RetryPolicy,
         limits: Limits,
         random: Random,
@@ -92,9 +95,9 @@ class Sender:
         fail: Callable[[GeneratorFailed], None],
     ) -> None:
         self._connect = connect
-        self._events = events
+        self._requests = requests
         self._recorder = recorder
-        self._refusals = refusals
+        self._contract = contract
         self._policy = policy
         self._limits = limits
         self._random = random
@@ -105,7 +108,6 @@ class Sender:
         self._queue: Any = Queue()
         self._pool = Group()
         self._idle = 0
-        self._next_sequence = 0
         self._in_flight: dict[int, Arrival] = {}
         self._backoffs: dict[int, tuple[Any, Arrival]] = {}
         self._quiet = Event()
@@ -113,11 +115,16 @@ class Sender:
         self._closed = False
         self.failure: GeneratorFailed | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is queued, in flight or waiting for another attempt."""
+        return bool(self._queue.qsize() or self._in_flight or self._backoffs)
+
     def submit(self, intended_ns: int) -> None:
         """Queue the request that was due at *intended_ns*; returns at once. Ignored after `drain` or a failure."""
         if self._closed:
             return
-        arrival = Arrival(intended_ns=intended_ns, count=self._events.batch, due_ns=intended_ns)
+        arrival = Arrival(intended_ns=intended_ns, due_ns=intended_ns, shape=self._requests.next_shape())
         self._recorder.due(arrival, now_ns=self._clock())
         self._enqueue(arrival)
 
@@ -147,7 +154,7 @@ class Sender:
             transport.close()
 
     def _handle(self, arrival: Arrival, transport: Transport) -> None:
-        if arrival.attempt == 0 and self._is_stale(arrival):
+        if self._is_new(arrival) and self._is_stale(arrival):
             self._give_up(arrival)
             return
         key = id(arrival)
@@ -159,30 +166,44 @@ class Sender:
         message = self._render(arrival)
         arrival.attempt += 1
         sent_ns = self._clock()
-        arrival.first_sent_ns = arrival.first_sent_ns or sent_ns
-        request = self._recorder.sending(arrival, sent_ns=sent_ns)
+        if arrival.attempt == 1:
+            arrival.first_sent_ns = sent_ns
+            self._plan_repetition(arrival, now_ns=sent_ns)
+        requests = self._recorder.sending(arrival, sent_ns=sent_ns)
         answer = transport.exchange(message)
         done_ns = self._clock()
-        outcome = classify(answer, self._refusals)
-        self._recorder.answered(arrival, request, answer, outcome, sent_ns=sent_ns, done_ns=done_ns)
-        self._observe(Attempted(answer, outcome, (done_ns - arrival.intended_ns) / 1e6, len(message.body)))
+        outcome = classify(answer, self._contract.refusals)
+        self._recorder.answered(arrival, requests, answer, outcome, sent_ns=sent_ns, done_ns=done_ns)
+        wrong = self._breach(arrival, answer, outcome)
+        self._observe(Attempted(answer, outcome, wrong, (done_ns - arrival.intended_ns) / 1e6, len(message.body)))
         delay_s = self._retry_delay_s(arrival, answer, outcome, now_ns=done_ns)
         if delay_s is None:
             self._recorder.settled(arrival, now_ns=done_ns)
         else:
             self._back_off(arrival, delay_s, now_ns=done_ns)
 
+    def _breach(self, arrival: Arrival, answer: Answer, outcome: Outcome) -> str | None:
+        if outcome == Outcome.ACKED and arrival.shape.kind == Kind.NORMAL:
+            return None
+        found = (breach(part.kind, answer.status, outcome, self._contract) for part in arrival.parts)
+        return next((name for name in found if name is not None), None)
+
     def _render(self, arrival: Arrival) -> Message:
         if arrival.message is None:
-            arrival.first = self._take(arrival.count)
+            arrival.place(self._requests.place(arrival.shape))
             unix_ns = arrival.intended_ns + self._unix_offset_ns
-            arrival.message = self._events.render(arrival.first, arrival.count, unix_ns=unix_ns)
+            arrival.message = self._requests.render(arrival.shape, arrival.parts, unix_ns=unix_ns)
         return arrival.message
 
-    def _take(self, count: int) -> int:
-        first = self._next_sequence
-        self._next_sequence += count
-        return first
+    def _plan_repetition(self, arrival: Arrival, *, now_ns: int) -> None:
+        """Let the same bytes follow, if its client will not see an answer in time."""
+        after_s = arrival.shape.again_s
+        if after_s is None or arrival.again or self._closed:
+            return
+        due_ns = now_ns + int(after_s * 1e9)
+        arrival.fate.open += 1
+        again = replace(arrival, intended_ns=due_ns, due_ns=due_ns, again=True, attempt=0, first_sent_ns=0)
+        self._back_off(again, after_s, now_ns=now_ns)
 
     def _retry_delay_s(self, arrival: Arrival, answer: Answer, outcome: Outcome, *, now_ns: int) -> float | None:
         if outcome == Outcome.ACKED or self._closed:
@@ -203,7 +224,7 @@ class Sender:
         return self._clock() - arrival.due_ns > self._limits.send_within_s * 1e9
 
     def _give_up(self, arrival: Arrival) -> None:
-        arrival.first = self._take(arrival.count)
+        arrival.place(self._requests.place(arrival.shape))
         self._recorder.given_up(arrival, now_ns=self._clock())
 
     def tick(self) -> None:
@@ -215,10 +236,13 @@ class Sender:
             self._stop_for(error)
 
     def _expire(self) -> None:
-        while not self._queue.empty() and self._queue.peek_nowait().attempt == 0:
+        while not self._queue.empty() and self._is_new(self._queue.peek_nowait()):
             if not self._is_stale(self._queue.peek_nowait()):
                 return
             self._give_up(self._queue.get_nowait())
+
+    def _is_new(self, arrival: Arrival) -> bool:
+        return arrival.attempt == 0 and not arrival.again
 
     def _stop_for(self, error: GeneratorFailed) -> None:
         self._closed = True
@@ -251,7 +275,8 @@ class Sender:
         if self.failure is not None:
             raise self.failure
         for arrival in self._in_flight.values():
-            arrival.outcome = Outcome.UNKNOWN if arrival.outcome != Outcome.ACKED else arrival.outcome
+            fate = arrival.fate
+            fate.outcome = Outcome.UNKNOWN if fate.outcome != Outcome.ACKED else fate.outcome
             self._recorder.settled(arrival, now_ns=self._clock())
         self._leave_unsent()
 
@@ -261,7 +286,7 @@ class Sender:
                 arrival = self._queue.get_nowait()
             except Empty:
                 return
-            if arrival.attempt == 0:
+            if self._is_new(arrival):
                 self._give_up(arrival)
             else:
                 self._recorder.settled(arrival, now_ns=self._clock())

@@ -19,10 +19,13 @@ from loadtests.errors import BadTraffic, GeneratorFailed
 from loadtests.events import PRODUCERS_MAX, EventFactory
 from loadtests.recorder import Recorder
 from loadtests.records.content import UNIFORM
+from loadtests.records.identity import twin_of
 from loadtests.records.rundir import RunDir, RunInfo, new_run_id
-from loadtests.records.target import Ingest, Target
+from loadtests.records.target import Contract, Ingest, Target
+from loadtests.requests import Requests
 from loadtests.sender import Attempted, Sender
 from loadtests.settings import Settings
+from loadtests.shapes import Shapes
 from loadtests.traffic import Mix, arrivals_after
 
 _GOLDEN = 0.6180339887498949
@@ -62,21 +65,14 @@ class Session:
         process = f"locust-{self._producer}"
         self._clock = time.monotonic_ns
         self._users = count()
-        recorder = Recorder(run, producer=self._producer, process=process, clock=self._clock)
+        recorder = Recorder(run, process=process, clock=self._clock)
         self._recorder = recorder
+        contract = run.load_target().contract
         self._sender = Sender(
-            connect=lambda: Connection(settings.endpoint, timeout_s=settings.timeout_s),
-            events=EventFactory(
-                seed=settings.seed,
-                run_id=run.info.run_id,
-                producer=self._producer,
-                mix=_mix(settings, run),
-                mode=settings.mode,
-                path=settings.endpoint.path,
-                batch=settings.batch,
-            ),
+            connect=lambda: Connection(settings.endpoint, timeout_s=settings.timeout_s, keep_alive=settings.keep_alive),
+            requests=_requests(settings, run, contract, self._producer),
             recorder=recorder,
-            refusals=run.load_target().contract.refusals,
+            contract=contract,
             policy=settings.retry,
             limits=settings.limits,
             random=Random(f"{settings.seed}:{process}:jitter"),
@@ -149,6 +145,35 @@ class Session:
             due_ns += 1_000_000_000
             gevent.sleep(max(0.0, (due_ns - self._clock()) / 1e9))
             self._sender.tick()
+
+
+def _requests(settings: Settings, run: RunDir, contract: Contract, producer: int) -> Requests:
+    """Everything that decides what one process sends. Raises BadTraffic."""
+    mix = _mix(settings, run)
+    if mix.collisions and twin_of(producer) >= PRODUCERS_MAX:
+        raise BadTraffic(f"producer {producer} has no twin for colliding ids; lower --producer-base below 4096.")
+
+    def factory(of: int) -> EventFactory:
+        return EventFactory(
+            seed=settings.seed,
+            run_id=run.info.run_id,
+            producer=of,
+            mix=mix,
+            mode=settings.mode,
+            path=settings.endpoint.path,
+            batch=settings.batch,
+        )
+
+    shapes = Shapes(
+        mix,
+        batch=settings.batch,
+        mode=settings.mode,
+        contract=contract,
+        seed=settings.seed,
+        producer=producer,
+        compressed=settings.gzip,
+    )
+    return Requests(factory, producer=producer, shapes=shapes, limits=contract.limits, compress=settings.gzip)
 
 
 def _mix(settings: Settings, run: RunDir) -> Mix:

@@ -25,6 +25,8 @@ class Settings:
         rate_per_user: Requests per second each user offers where the curve is 1.
         batch: Events a request.
         mode: CloudEvents HTTP mode.
+        gzip: Bodies are sent gzipped.
+        keep_alive: Connections are used again; if not, each request opens its own.
         seed: Decides ids, content, arrivals and jitter.
         producer_base: The first process's producer number; each further process takes the next.
         run_dir: An existing run directory; None: make one below `runs`.
@@ -37,6 +39,8 @@ class Settings:
     rate_per_user: float = 1.0
     batch: int = 100
     mode: str = "batch"
+    gzip: bool = False
+    keep_alive: bool = True
     seed: int = 1
     producer_base: int = 0
     run_dir: Path | None = None
@@ -60,6 +64,10 @@ def add_arguments(parser: Any) -> None:
     )
     add("--batch", type=int, default=100, help="Events a request (1 for structured and binary mode)")
     add("--mode", choices=MODES, default="batch", help="CloudEvents over HTTP: how events are written")
+    add("--gzip", choices=("no", "yes"), default="no", help="Send bodies gzipped")
+    add(
+        "--keep-alive", choices=("yes", "no"), default="yes", help="Use connections again, or open one for each request"
+    )
     add("--seed", type=int, default=1, help="Decides ids, content, arrivals and jitter")
     add("--curve-period", type=float, default=0.0, help="Seconds one pass of the curve takes (0: as in profiles.yaml)")
     add("--retry-attempts", type=int, default=6, help="Attempts of one request, the first included")
@@ -111,6 +119,8 @@ def read_settings(options: Namespace, *, host: str | None, stop_timeout_s: float
         rate_per_user=options.rate_per_user,
         batch=options.batch,
         mode=options.mode,
+        gzip=options.gzip == "yes",
+        keep_alive=options.keep_alive == "yes",
         seed=options.seed,
         producer_base=options.producer_base,
         run_dir=Path(options.run_dir) if options.run_dir else None,

@@ -27,6 +27,7 @@ PROFILES = Path(__file__).with_name("profiles.yaml")
 
 Arrivals = Literal["constant", "poisson"]
 Weight = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 _JUMP_S = 1e-9
@@ -151,16 +152,43 @@ class CurveSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     repeat: bool = False
 
 
+class Duplicates(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Requests that are sent once more, whatever became of them: their client saw no answer in time.
+
+    Attributes:
+        share: Share of ordinary requests.
+        after_s: How long such a client waits; one of these is chosen. 0 is at once, beside the first.
+    """
+
+    share: Share = 0.0
+    after_s: Annotated[list[Weight], Meta(min_length=1)] = field(default_factory=lambda: [0.0])
+
+
 class Mix(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which events are sent.
+    """Which events are sent, and in what requests. Shares of requests add up to at most 1; the rest is ordinary.
 
     Attributes:
         types: Share of each event type.
         shifts: Share of events whose `time` lies so many seconds from now (negative: late, positive: in the future).
+        duplicates: Ordinary requests that are sent again.
+        collisions: Share of requests that repeat the ids of one before under another source: other events, all to be kept.
+        sizes: Share of requests just below, at and just above a limit of the contract.
+        poison: Share of requests with one invalid event.
+        over_limit: Share of requests that are larger than a limit of the contract, some by one, some by far.
     """
 
     types: dict[str, Weight] = field(default_factory=lambda: dict(UNIFORM))
     shifts: dict[int, Weight] = field(default_factory=lambda: {0: 1.0})
+    duplicates: Duplicates = field(default_factory=Duplicates)
+    collisions: Share = 0.0
+    sizes: Share = 0.0
+    poison: Share = 0.0
+    over_limit: Share = 0.0
+
+    @property
+    def special(self) -> bool:
+        """Whether any request is not ordinary."""
+        return bool(self.duplicates.share or self.collisions or self.sizes or self.poison or self.over_limit)
 
 
 class TrafficSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -208,6 +236,8 @@ def load_profiles(path: Path = PROFILES) -> Profiles:
             _known(kind, TYPE_NAMES, f"{path}: mixes.{name}.types")
         if not (sum(mix.types.values()) > 0 and sum(mix.shifts.values()) > 0):
             raise BadTraffic(f"{path}: mixes.{name}: the shares must add up to more than 0.")
+        if mix.collisions + mix.sizes + mix.poison + mix.over_limit > 1:
+            raise BadTraffic(f"{path}: mixes.{name}: collisions, sizes, poison and over_limit are together over 1.")
     return profiles
 
 

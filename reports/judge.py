@@ -19,12 +19,13 @@ import click
 import msgspec
 
 from loadtests.records.errors import RecordError
+from reports.answer_checks import answer_checks
 from reports.drill_checks import drill_checks
 from reports.errors import ReportError
 from reports.event_checks import event_checks, fate_of_missing, strays
 from reports.first_screen import first_screen
 from reports.measures import last_heal_ns, sections
-from reports.obligations import ACKED, ATTEMPTED, UNKNOWN
+from reports.obligations import ACKED, ATTEMPTED, EXEMPT, UNKNOWN
 from reports.reconcile import Punctual, Reconciliation, reconcile
 from reports.run_argument import find_run, run_argument
 from reports.run_checks import run_checks
@@ -62,7 +63,8 @@ def compare(records: RunRecords, *, keep: int = RANGES_KEPT) -> Reconciliation:
 def verdict_on(records: RunRecords, result: Reconciliation) -> VerdictDoc:
     """Judge a run that was read and reconciled."""
     info = records.info
-    checks = [*event_checks(records, result), *drill_checks(records.timeline), *run_checks(records, result)]
+    checks = [*event_checks(records, result), *answer_checks(records, result)]
+    checks += [*drill_checks(records.timeline), *run_checks(records, result)]
     numbers = sections(records, result)
     totals = _totals(records, result)
     verdict = worst(check.verdict for check in checks)
@@ -85,8 +87,8 @@ def verdict_on(records: RunRecords, result: Reconciliation) -> VerdictDoc:
 
 def _totals(records: RunRecords, result: Reconciliation) -> Totals:
     history = records.history
-    attempted, acked = history.total(having=ATTEMPTED), history.total(having=ACKED)
-    unknown = history.total(having=UNKNOWN)
+    attempted = history.total(having=ATTEMPTED, lacking=EXEMPT)
+    acked, unknown = history.total(having=ACKED, lacking=EXEMPT), history.total(having=UNKNOWN, lacking=EXEMPT)
     sets = {name: found.events for name, found in result.sets.items()}
     fate = fate_of_missing(records, result)
     return Totals(
@@ -94,6 +96,7 @@ def _totals(records: RunRecords, result: Reconciliation) -> Totals:
         acked=acked,
         refused=attempted - acked - unknown,
         unknown=unknown,
+        unwanted=history.total(having=EXEMPT),
         rows_read=result.rows_ours,
         distinct=result.distinct,
         lost=sets["missing"] if fate == "lost" else 0,

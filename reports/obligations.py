@@ -115,7 +115,9 @@ class History:
     Attributes:
         producers: Folded ledgers by producer.
         statuses: Answers by HTTP status (or negative `Status`), in requests.
-        refused_ns, refused_events: When the target itself refused a request, and how many events that carried.
+        answers: Answers by kind of request, status and outcome, in requests.
+        refused_ns, refused_events: When the target itself refused a request that it might have kept, and how many events that
+            carried.
         torn_bytes: Bytes of half-written records at the ends of ledgers; each is at most one attempt that never left, or an
             answer that is counted as unknown.
     """
@@ -125,6 +127,7 @@ class History:
     ledgers: int
     torn_bytes: int
     statuses: dict[int, int]
+    answers: dict[tuple[Kind, int, Outcome], int]
     refused_ns: I64
     refused_events: I64
 
@@ -141,16 +144,26 @@ def fold(ledgers: Sequence[Ledger]) -> History:
     everything = [ledger.records for ledger in ledgers]
     answered = done[done["outcome"] != Outcome.NONE]
     statuses, counts = np.unique(answered["status"], return_counts=True)
-    refused = done[(done["outcome"] == Outcome.REFUSED) & (done["status"] > 0)]
+    refused = done[(done["outcome"] == Outcome.REFUSED) & (done["status"] > 0) & ~np.isin(done["kind"], _OWES_NOTHING)]
     return History(
         producers=by_producer,
         punctuality=_punctuality(attempts, everything),
         ledgers=len(ledgers),
         torn_bytes=sum(ledger.torn_bytes for ledger in ledgers),
         statuses=dict(zip(statuses.tolist(), counts.tolist(), strict=True)),
+        answers=_answers(answered),
         refused_ns=refused["done_ns"].astype(np.int64),
         refused_events=refused["count"].astype(np.int64),
     )
+
+
+def _answers(answered: Records) -> dict[tuple[Kind, int, Outcome], int]:
+    triples = np.stack([answered[name].astype(np.int64) for name in ("kind", "status", "outcome")])
+    found, counts = np.unique(triples, axis=1, return_counts=True)
+    return {
+        (Kind(kind), status, Outcome(outcome)): number
+        for (kind, status, outcome), number in zip(found.T.tolist(), counts.tolist(), strict=True)
+    }
 
 
 _FIELDS = ["kind", "producer", "attempt", "status", "count", "outcome", "first", "intended_ns", "sent_ns", "done_ns"]

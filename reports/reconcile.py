@@ -95,6 +95,7 @@ class Reconciliation:
         accounted: Rows that the walk accounted for; must equal `rows_ours`.
         distinct: Different events a scan returns.
         present_acked: Acked events that are there.
+        unwanted: Events that are there though they were sent to be refused or skipped.
         age_counts: Events by age, binned by `AGE_EDGES_S`; ages are upper bounds, since the auditor looks now and then.
         last_sighting_ns: When the last of the acked events in question was first seen; see `caught_up_before_ns`.
     """
@@ -105,6 +106,7 @@ class Reconciliation:
     accounted: int = 0
     distinct: int = 0
     present_acked: int = 0
+    unwanted: int = 0
     age_counts: I64 = field(default_factory=lambda: np.zeros(len(AGE_EDGES_S) - 1, dtype=np.int64))
     sighted: int = 0
     last_sighting_ns: int | None = None
@@ -249,6 +251,7 @@ class _Window:
         attempted, acked = self._have(ATTEMPTED), self._have(ACKED)
         unknown, owed = self._have(UNKNOWN), ~self._have(EXEMPT)
         self.result.present_acked += int(np.count_nonzero(acked & present))
+        self.result.unwanted += int(np.count_nonzero(~owed & present))
         self._keep("missing", acked & owed & ~present)
         self._keep("duplicated", attempted & (self.copies > 1))
         self._keep("altered", attempted & owed & self.altered)

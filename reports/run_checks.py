@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from loadtests.records.rundir import RoundTrip
-from reports.obligations import ACKED, ATTEMPTED, I64, UNKNOWN
+from reports.obligations import ACKED, ATTEMPTED, EXEMPT, I64, UNKNOWN
 from reports.reconcile import Reconciliation
 from reports.runrecords import RunRecords
 from reports.verdict import Check, Verdict
@@ -46,7 +46,7 @@ def _check(check_id: str, problems: list[str], right: str, **counts: int) -> Che
 
 def _acked(records: RunRecords) -> Check:
     history = records.history
-    acked = history.total(having=ACKED)
+    acked = history.total(having=ACKED, lacking=EXEMPT)
     problems = []
     if not history.ledgers:
         problems.append("there is no ledger: no generator recorded what it sent")

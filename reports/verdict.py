@@ -60,7 +60,10 @@ class Check(Struct, frozen=True, kw_only=True):
 
 
 class Totals(Struct, frozen=True, kw_only=True):
-    """Numbers of events, except `rows_read` (rows of this run in the current snapshot, copies included)."""
+    """Numbers of events, except `rows_read` (rows of this run in the current snapshot, copies included).
+
+    `unwanted` were sent to be refused or skipped, and count nowhere else.
+    """
 
     attempted: int = 0
     acked: int = 0
@@ -77,6 +80,7 @@ class Totals(Struct, frozen=True, kw_only=True):
     pending: int = 0
     stuck: int = 0
     late: int = 0
+    unwanted: int = 0
 
 
 class VerdictDoc(Struct, frozen=True, kw_only=True):
@@ -84,7 +88,7 @@ class VerdictDoc(Struct, frozen=True, kw_only=True):
 
     Attributes:
         first_screen: The lines that stand in the terminal, the mail and on top of the report.
-        sections: `capacity`, `flush`, `recovery`, `trust`: the numbers behind the report's sections.
+        sections: `capacity`, `flush`, `recovery`, `alerts`, `trust`: the numbers behind the report's sections.
     """
 
     run_id: str

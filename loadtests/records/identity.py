@@ -20,8 +20,16 @@ U64 = npt.NDArray[np.uint64]
 INVALID = np.uint64(2**64 - 1)
 """What `Identity.invert` gives for an id that is not 16 lower-case hex digits. No producer reaches this sequence."""
 
+TWINS = 61_440
+"""Producer p's twin is p + TWINS: another source that mints the same ids. Producers below have none from 4,096 on."""
+
 _PREFIX = "urn:icequake:"
 _BLOCK = 1 << 15
+
+
+def twin_of(producer: int) -> int:
+    """Return the producer that mints the same ids as *producer* (below 4,096) under a source of its own."""
+    return producer + TWINS
 
 
 def source_of(run_id: str, producer: int) -> str:
@@ -50,7 +58,7 @@ class Identity:
         self._key = lru_cache(maxsize=None)(self._make_key)
 
     def _make_key(self, producer: int) -> _Key:
-        return _Key(f"{self._name}:{producer}")
+        return _Key(f"{self._name}:{producer - TWINS if producer >= TWINS else producer}")
 
     def ids(self, producer: int, first: int, count: int) -> npt.NDArray[np.bytes_]:
         """Return the ids of sequences first .. first+count-1, dtype S16."""

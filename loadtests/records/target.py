@@ -38,11 +38,25 @@ class Admin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A Prometheus endpoint. `fill` names the gauge of the fullest buffer (0-1); `buffered` a gauge of events held."""
+    """A Prometheus endpoint, and what its metrics mean; all but the URL may be left out.
+
+    Attributes:
+        fill: The gauge of the fullest buffer (0-1).
+        buffered: A gauge of events held.
+        flushes_failed, discarded: Counters of flushes that failed, and of accepted events that were given up; selectors.
+        last_commit_s: A gauge: when the last commit succeeded, in seconds since 1970; a selector.
+        oldest_age_s: A gauge: seconds since the oldest event held was accepted; a selector.
+
+    The last four are only used by alert rules (`icequake alerts`), which are skipped where they are missing.
+    """
 
     url: Url
     fill: str | None = None
     buffered: str | None = None
+    flushes_failed: str | None = None
+    discarded: str | None = None
+    last_commit_s: str | None = None
+    oldest_age_s: str | None = None
 
 
 class Logs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,8 +132,28 @@ class Refusals(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     marker: str | None = "application/problem+json"
 
 
+class RequestLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one request may be at most; whatever is larger is answered 413 and not kept.
+
+    Attributes:
+        body_bytes: The body on the wire, compressed or not.
+        event_bytes: The JSON text of one event; in binary mode its body and the names and values of its ce- headers.
+        batch_events: Events in one request.
+    """
+
+    body_bytes: Annotated[int, Meta(ge=1024)]
+    event_bytes: Annotated[int, Meta(ge=1024)]
+    batch_events: Annotated[int, Meta(ge=1)]
+
+
 class Contract(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the target promises; verdicts are judged against it."""
+    """What the target promises; verdicts are judged against it.
+
+    Attributes:
+        limits: What a request may be at most; without them, requests at and over the limits cannot be sent.
+        invalid: What becomes of a request in which one event is invalid: `reject_request` keeps none of it and answers 400,
+            415 or 422; `skip_event` keeps the valid ones and answers 2xx.
+    """
 
     delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
     durability: Literal["memory", "page_cache", "fsync", "committed"] = "fsync"
@@ -127,6 +161,8 @@ class Contract(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     overflow: Literal["reject", "block", "drop_oldest"] = "reject"
     freshness_s: Positive = 120.0
     refusals: Refusals = field(default_factory=Refusals)
+    limits: RequestLimits | None = None
+    invalid: Literal["reject_request", "skip_event"] = "reject_request"
 
 
 class Target(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,8 +13,10 @@ from loadtests.recorder import Recorder
 from loadtests.records.histogram import max_ms, merged
 from loadtests.records.ledger import Kind, Outcome, Record, Status, read_ledgers
 from loadtests.records.series import read_series
-from loadtests.records.target import Refusals
+from loadtests.records.target import Contract
+from loadtests.requests import Requests
 from loadtests.sender import Limits, Sender
+from loadtests.shapes import Shapes
 from loadtests.traffic import Mix
 from tests.loadtests.runs import RUN_ID, make_run
 
@@ -35,15 +37,23 @@ class Rig:
         self.attempts_on_disk: list[int] = []
         self.observed: list = []
         self.failures: list[GeneratorFailed] = []
-        self.recorder = Recorder(self.run, producer=2, process="locust-2", clock=lambda: self.now_ns)
+        self.recorder = Recorder(self.run, process="locust-2", clock=lambda: self.now_ns)
         self.sender = self.make(limits)
 
-    def make(self, limits: dict, policy: RetryPolicy = AT_ONCE) -> Sender:
+    def make(
+        self, limits: dict, policy: RetryPolicy = AT_ONCE, mix: Mix | None = None, contract: Contract | None = None
+    ) -> Sender:
+        mix, contract = mix or Mix(), contract or Contract()
         return Sender(
             connect=lambda: self,
-            events=EventFactory(seed=7, run_id=RUN_ID, producer=2, mix=Mix(), batch=10),
+            requests=Requests(
+                lambda producer: EventFactory(seed=7, run_id=RUN_ID, producer=producer, mix=mix, batch=10),
+                producer=2,
+                shapes=Shapes(mix, batch=10, mode="batch", contract=contract, seed=7, producer=2),
+                limits=contract.limits,
+            ),
             recorder=self.recorder,
-            refusals=Refusals(),
+            contract=contract,
             policy=policy,
             limits=Limits(**limits),
             random=Random(1),

@@ -297,11 +297,12 @@ def test_an_event_acked_by_a_retry_is_owed(run: HandMadeRun) -> None:
     assert failed(run.judge()) == {"events.lost"}
 
 
-def test_poison_owes_nothing(run: HandMadeRun) -> None:
-    """An event that was sent to be refused or quarantined is not missed."""
+def test_poison_owes_nothing(tmp_path: Path) -> None:
+    """An event that was sent to be refused or skipped is not missed."""
+    run = HandMadeRun(tmp_path, invalid="skip_event")
     run.acked(A)
     run.acked(B, kind=Kind.POISON)
-    run.refused(C, kind=Kind.OVER_LIMIT)
+    run.answered(C, outcome=Outcome.REFUSED, status=413, kind=Kind.OVER_LIMIT)
     run.table(A)
 
     assert run.judge().verdict is PASS
