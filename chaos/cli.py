@@ -28,6 +28,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "drill": ("chaos.commands.drill:drill", "Do a recovery procedure under traffic, and check what it promises."),
     "judge": ("reports.judge:main", "Judge a recorded run again."),
     "explain": ("reports.explain:main", "Print the anomalies of a run one by one."),
+    "alerts": (
+        "reports.alerts.__main__:main",
+        "Say when each alert of a run fired, and write the rules for Prometheus.",
+    ),
     "observe": ("reports.observe:main", "Read the table of a run again."),
     "report": ("reports.render:main", "Write report.html, report.md and junit.xml of a run."),
     "bench": ("chaos.commands.bench:bench", "Measure icequake and its collector on this machine."),

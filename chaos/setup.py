@@ -1,6 +1,6 @@
 """Prepare everything a run needs, on a machine that has Python 3.11 and nothing else.
 
-``python3 chaos/setup.py [--group test]`` makes ``.venv`` from ``pyproject.toml`` and ``constraints.txt``, and finds or builds
+``python3 chaos/setup.py [--group test] [--promtool]`` makes ``.venv`` from ``pyproject.toml`` and ``constraints.txt``, and finds or builds
 the Toxiproxy server. Both are cached: a second call does nothing but look. With ``--group test`` the test tools are
 installed too, and a Chromium is looked for. Standard library only, since nothing is installed yet.
 
@@ -36,6 +36,8 @@ OLDEST_PYTHON = (3, 11)
 TOXIPROXY_VERSION = "2.12.0"
 TOXIPROXY_MODULE = "github.com/Shopify/toxiproxy/v2"
 OLDEST_GO = (1, 23)
+PROMTOOL_VERSION = "0.316.0"
+PROMTOOL_MODULE = "github.com/prometheus/prometheus"
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -205,6 +207,13 @@ def prepare_toxiproxy(python: Path) -> Path:
 
 def _build_toxiproxy(go: Path, scratch: Path) -> None:
     _say(f"building toxiproxy-server {TOXIPROXY_VERSION} with {go_version_text(go)} (about 20 s)")
+    stamp = f"-s -w -X {TOXIPROXY_MODULE}.Version={TOXIPROXY_VERSION}"  # go install leaves "git" there otherwise
+    package = f"{TOXIPROXY_MODULE}/cmd/server@v{TOXIPROXY_VERSION}"
+    os.replace(_go_install(go, scratch, package, stamp, "toxiproxy-server"), _cached_toxiproxy())
+
+
+def _go_install(go: Path, scratch: Path, package: str, flags: str, name: str) -> Path:
+    """Build one program in *scratch*, with its own caches, and return it."""
     environment = {key: value for key, value in os.environ.items() if key not in ("GOOS", "GOARCH", "GOROOT")} | {
         "GOBIN": str(scratch / "bin"),
         "GOPATH": str(scratch / "path"),
@@ -213,16 +222,25 @@ def _build_toxiproxy(go: Path, scratch: Path) -> None:
         "GOTOOLCHAIN": "local",
         "CGO_ENABLED": "0",
     }
-    stamp = f"-s -w -X {TOXIPROXY_MODULE}.Version={TOXIPROXY_VERSION}"  # go install leaves "git" there otherwise
-    command: list[str | Path] = [
-        go,
-        "install",
-        f"-ldflags={stamp}",
-        f"{TOXIPROXY_MODULE}/cmd/server@v{TOXIPROXY_VERSION}",
-    ]
-    _run(command, "toxiproxy-server could not be built (is a Go module proxy reachable?)", environment)
-    built = next((scratch / "bin").iterdir())
-    os.replace(built, _cached_toxiproxy())
+    command: list[str | Path] = [go, "install", f"-ldflags={flags}", package]
+    _run(command, f"{name} could not be built (is a Go module proxy reachable?)", environment)
+    return next((scratch / "bin").iterdir())
+
+
+# -- Prometheus' promtool, for the tests that hold our alert rules against it
+
+
+def prepare_promtool(python: Path) -> Path:
+    """Find promtool in the cache or build it; only the long tests need it, since it takes minutes."""
+    cached = _cache_directory() / f"promtool-{PROMTOOL_VERSION}"
+    with _lock(_cache_directory() / "promtool.lock"):
+        if not os.access(cached, os.X_OK):
+            with tempfile.TemporaryDirectory(prefix="build-", dir=cached.parent) as scratch:
+                go = _find_go() or _fetch_go(python, Path(scratch))
+                _say(f"building promtool {PROMTOOL_VERSION} with {go_version_text(go)} (about six minutes)")
+                package = f"{PROMTOOL_MODULE}/cmd/promtool@v{PROMTOOL_VERSION}"
+                os.replace(_go_install(go, Path(scratch), package, "-s -w", "promtool"), cached)
+    return cached
 
 
 def _find_go() -> Path | None:

@@ -30,7 +30,7 @@ def first_screen(
     for label, text in (
         ("Capacity", _capacity(sections["capacity"])),
         ("Flush", _flush(sections["flush"], records)),
-        ("Recovery", _recovery(totals, sections["recovery"], checks)),
+        ("Recovery", _recovery(totals, sections["recovery"], checks) + _told(sections["alerts"])),
         ("Trust", _trust(sections["trust"], checks)),
         ("Next", _next(records, checks)),
     ):
@@ -164,6 +164,20 @@ def _recovery(totals: Totals, section: Mapping[str, Any], checks: Sequence[Check
         text = "correct: every acknowledged event exactly once, unaltered"
     orphans = section["orphan_objects"]
     return f"{text}; {orphans} orphan objects" if orphans else text
+
+
+def _told(section: Mapping[str, Any]) -> str:
+    """Who would have been paged: before the first refusal by a full buffer, or at all."""
+    pages = [rule for rule in section["rules"] if rule["severity"] == "page" and rule["fired_at_s"] is not None]
+    if section["first_overflow_at_s"] is None:
+        first = min(pages, key=lambda rule: rule["fired_at_s"], default=None)
+        return "" if first is None else f"; {first['alert']} would have paged at {first['fired_at_s']:.0f} s"
+    early = max(pages, key=lambda rule: rule["lead_s"] or 0.0, default=None)
+    if early is None:
+        return "; nobody would have been paged"
+    lead_s = early["lead_s"] or 0.0
+    when = "before" if lead_s > 0 else "after"
+    return f"; {early['alert']} would have paged {abs(lead_s):.0f} s {when} the first refusal"
 
 
 def _trust(section: Mapping[str, Any], checks: Sequence[Check]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from reports.alerts.assess import assess, section
 from reports.anomalies import groups
 from reports.event_checks import duplicate_causes, fate_of_missing
 from reports.obligations import ACKED
@@ -28,8 +29,14 @@ def sections(records: RunRecords, result: Reconciliation) -> dict[str, dict[str,
         "capacity": capacity(records),
         "flush": flush(records, result),
         "recovery": recovery(records, result),
+        "alerts": alerts(records),
         "trust": trust(records),
     }
+
+
+def alerts(records: RunRecords) -> dict[str, Any]:
+    """Who would have been told, and when; see `reports.alerts.assess.section`."""
+    return section(assess(records), records.info.started_unix_ns / 1e9)
 
 
 def offered_rate(records: RunRecords) -> float | None:
@@ -207,6 +214,7 @@ def trust(records: RunRecords) -> dict[str, Any]:
         "torn_ledger_bytes": records.history.torn_bytes,
         "statuses": {str(status): n for status, n in records.history.statuses.items()},
         "not_tested": not_tested(records),
+        "stack_shows": [name for name, able in sorted(records.info.capabilities.items()) if able],
         "stack_lacks": [name for name, able in sorted(records.info.capabilities.items()) if not able],
     }
 

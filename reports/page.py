@@ -99,6 +99,7 @@ _QUESTIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         "Is every acknowledged event in the table exactly once, unaltered, after the dust settled?",
         ("events.",),
     ),
+    ("alerts", "Alerts", "Who would have been told, and how long before clients were refused?", ("alerts.",)),
     ("trust", "Trust", "Why should this verdict be believed?", ("",)),
 )
 """Key, title, question, and the beginnings of the ids of the checks that belong there; the last takes what is left."""
@@ -144,7 +145,7 @@ def _questions(doc: VerdictDoc) -> Iterator[Question]:
     for key, title, question, beginnings in _QUESTIONS:
         mine = [check for check in left if check.id.startswith(beginnings)]
         left = [check for check in left if check not in mine]
-        facts, grids = _section(doc.sections.get(key, {}))
+        facts, grids = (_alerts if key == "alerts" else _section)(doc.sections.get(key, {}))
         mine.sort(key=lambda check: _SEVERITY[check.verdict])
         verdict = mine[0].verdict if mine else None
         yield Question(key, title, question, verdict, tuple(facts), tuple(grids), tuple(mine))
@@ -161,6 +162,35 @@ def _section(section: Mapping[str, Any]) -> tuple[list[Fact], list[Grid]]:
     for title, lines in (("Anomalies by cause", rows), ("Faults that prove nothing", troubled)):
         grids += [grid_of(title, lines)] if lines else []
     return facts, grids
+
+
+def _alerts(section: Mapping[str, Any]) -> tuple[list[Fact], list[Grid]]:
+    """Return the findings, and one row a rule; places on the time axis, blank where nothing happened."""
+    if not section:
+        return [], []
+    overflow = section["first_overflow_at_s"]
+    facts = [Fact("First refusal by a full buffer", "none" if overflow is None else elapsed(overflow))]
+    facts += [Fact("Finding", text) for text in section["findings"]]
+    rows = [_alert_row(rule) for rule in section["rules"]]
+    return facts, [grid_of("Alert rules", rows)] if rows else []
+
+
+def _alert_row(rule: Mapping[str, Any]) -> dict[str, str]:
+    lead, limit = rule["lead_s"], rule["in_time_below_events_per_s"]
+    return {
+        "alert": rule["alert"],
+        "severity": rule["severity"],
+        "crossed": _place(rule["crossed_at_s"]),
+        "fired": rule["problem"] or _place(rule["fired_at_s"]),
+        "cleared": "not yet" if rule["open"] else _place(rule["cleared_at_s"]),
+        "fired in truth": _place(rule["fired_in_truth_at_s"]) if rule["in_truth"] else "not applicable",
+        "lead before the first refusal": "" if lead is None else f"{lead:+.1f} s",
+        "in time below": "" if limit is None else f"{number(limit)} events/s a buffer",
+    }
+
+
+def _place(at_s: float | None) -> str:
+    return "" if at_s is None else elapsed(max(at_s, 0.0))
 
 
 # Anomalies

@@ -46,11 +46,11 @@ def test_every_check_is_in_exactly_one_section(page: Page) -> None:
 def test_a_check_of_an_unknown_kind_is_shown_under_trust(tmp_path: Path) -> None:
     """Sections to come must not lose their checks in an older layout."""
     run = bare_run(tmp_path)
-    doc = verdict_doc(checks=[Check(id="alerts.fired", verdict=Verdict.FAIL, claim="no alert fired")])
+    doc = verdict_doc(checks=[Check(id="mail.sent", verdict=Verdict.FAIL, claim="no mail was sent")])
 
     trust = page_of(run, doc, read_story(run)).questions[-1]
 
-    assert [check.id for check in trust.checks] == ["alerts.fired"]
+    assert [check.id for check in trust.checks] == ["mail.sent"]
     assert trust.verdict is Verdict.FAIL
 
 

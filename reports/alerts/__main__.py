@@ -1,0 +1,123 @@
+"""`icequake alerts`: what a run's alerts did, and the rules themselves as a file for Prometheus."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table as Grid
+
+from chaos.alerting.errors import AlertRuleError
+from chaos.alerting.rules import read_rules, rule_file
+from chaos.alerting.words import figures_of, metrics_of, table_for
+from loadtests.records.errors import RecordError
+from loadtests.records.target import load_target
+from reports.alerts.assess import Assessment, Fired, RuleReport, assess, section
+from reports.errors import ReportError
+from reports.run_argument import find_run
+from reports.runrecords import RunRecords, read_run
+
+BAD_FILES = 254
+
+
+@click.command(name="alerts")
+@click.argument("run", required=False)
+@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where run directories are.")  # fmt: skip
+@click.option("--rules", type=click.Path(path_type=Path, dir_okay=False), help="Judge this Prometheus rule file instead of our table.")  # fmt: skip
+@click.option("--target", type=click.Path(path_type=Path, dir_okay=False), help="With --write: the target file whose metrics the rules name.")  # fmt: skip
+@click.option("--write", "write_to", type=click.Path(path_type=Path, dir_okay=False), help="Write our table as a Prometheus rule file for --target (or for the target of RUN).")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the assessment as JSON.")
+def main(
+    run: str | None, runs: Path, rules: Path | None, target: Path | None, write_to: Path | None, as_json: bool
+) -> None:
+    """Say for every alert when it crossed, fired and cleared in RUN, on the target's metrics and in truth.
+
+    Exit codes: 0 no finding, 1 a finding (an alert that came too late, lied, or could not be evaluated), 254 bad arguments or files.
+    """
+    try:
+        if write_to is not None:
+            _write(write_to, target, None if run is None else read_run(find_run(runs, run)))
+            return
+        if run is None:
+            raise click.UsageError("RUN is missing: a run directory, `last`, or a run id")
+        records = read_run(find_run(runs, run))
+        found = assess(records, None if rules is None else read_rules(rules))
+    except (AlertRuleError, ReportError) as error:
+        _fail(error, error.exit_code)
+    except RecordError as error:
+        _fail(error, BAD_FILES)
+    if as_json:
+        click.echo(
+            msgspec.json.format(msgspec.json.encode(section(found, records.info.started_unix_ns / 1e9)), indent=2)
+        )
+    else:
+        show(found, records, Console(soft_wrap=False))
+    sys.exit(1 if found.findings else 0)
+
+
+def _write(path: Path, target: Path | None, records: RunRecords | None) -> None:
+    if target is not None:
+        chosen = load_target(target)
+    elif records is not None:
+        chosen = records.target
+    else:
+        raise click.UsageError("--write needs --target FILE or a RUN, whose metrics the rules are written for")
+    table = table_for(metrics_of(chosen) | figures_of(chosen))
+    header = f"# Alerts of {chosen.name}'s buffer, written by `icequake alerts --write`.\n"
+    try:
+        path.write_text(header + rule_file(table.groups), encoding="utf-8")
+    except OSError as error:
+        raise ReportError(f"{path} cannot be written: {error.strerror}.") from error
+    click.echo(f"{path}: {sum(len(group.rules) for group in table.groups)} alerts")
+    for name, word in sorted(table.lacking.items()):
+        click.echo(f"left out: {name}, since the target file names no metrics.{word}")
+
+
+def show(found: Assessment, records: RunRecords, console: Console) -> None:
+    """Print an assessment: one line a rule, times in seconds since the run began, then the findings."""
+    zero_s = records.info.started_unix_ns / 1e9
+    grid = Grid(box=None, pad_edge=False, header_style="bold")
+    for column in ("alert", "severity", "crossed", "fired", "cleared", "fired in truth", "lead"):
+        grid.add_column(column, justify="left" if column in ("alert", "severity") else "right", no_wrap=True)
+    for one in found.rules:
+        grid.add_row(*_row(one, zero_s))
+    console.print(
+        f"Alerts of {records.info.scenario} on {records.info.target}, run {records.info.run_id}; seconds since it began"
+    )
+    console.print(grid)
+    refusal = found.first_overflow_s
+    console.print(
+        "no refusal by a full buffer"
+        if refusal is None
+        else f"first refusal by a full buffer: {refusal - zero_s:.1f} s"
+    )
+    for finding in found.findings:
+        console.print(f"finding: {finding}", highlight=False)
+
+
+def _row(one: RuleReport, zero_s: float) -> tuple[str, ...]:
+    truth = "-" if one.truth is None else _at(one.truth.fired_s, zero_s)
+    lead = "" if one.lead_s is None else f"{one.lead_s:+.1f} s"
+    return (one.rule.name, one.rule.severity, *_episode(one.own, zero_s), truth, lead)
+
+
+def _episode(fired: Fired, zero_s: float) -> tuple[str, str, str]:
+    cleared = "open" if fired.open_ else _at(fired.cleared_s, zero_s)
+    return _at(fired.crossed_s, zero_s), _at(fired.fired_s, zero_s), cleared if fired.crossed_s is not None else ""
+
+
+def _at(t_s: float | None, zero_s: float) -> str:
+    return "" if t_s is None else f"{t_s - zero_s:.1f}"
+
+
+def _fail(error: Exception, exit_code: int) -> NoReturn:
+    click.echo(f"alerts: {error}", err=True)
+    sys.exit(exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""Who would have been told, and when: alert rules over a hand-made run, on its metrics and on the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from chaos.alerting.rules import parse_rules
+from loadtests.records.ledger import Outcome
+from loadtests.records.series import SeriesWriter
+from loadtests.records.target import Metrics
+from reports.alerts.__main__ import main
+from reports.alerts.assess import Assessment, RuleReport, assess
+from reports.alerts.truth import pending_by_type
+from reports.runrecords import RunRecords, read_run
+from tests.histories import HandMadeRun, mono_ns
+
+METRICS = Metrics(url="http://127.0.0.1:1/metrics", fill="fill", buffered="held")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> HandMadeRun:
+    return HandMadeRun(tmp_path, capacity_events=100)
+
+
+def scraped(run: HandMadeRun, fill: Sequence[float | None]) -> None:
+    """One scrape a second; None: no answer."""
+    writer = SeriesWriter(run.run.series, "target", "abcd1234")
+    for second, value in enumerate(fill):
+        writer.add(mono_ns(second), "target_up", float(value is not None))
+        if value is not None:
+            for name in ("fill_ratio", "target:fill"):
+                writer.add(mono_ns(second), name, value)
+            writer.add(mono_ns(second), "target:held", value * 100)
+    writer.close()
+
+
+def read(run: HandMadeRun) -> RunRecords:
+    records = read_run(run.written())
+    return replace(records, target=msgspec.structs.replace(records.target, metrics=METRICS))
+
+
+def rule(found: Assessment, name: str) -> RuleReport:
+    return next(one for one in found.rules if one.rule.name == name)
+
+
+def full_from(second: int, length: int = 70) -> list[float | None]:
+    return [0.1 if s < second else min(1.0, 0.1 + 0.03 * (s - second)) for s in range(length)]
+
+
+def test_an_alert_that_fires_before_the_first_refusal_has_a_lead(run: HandMadeRun) -> None:
+    """And one that waits five minutes has none, which is a finding that says below which rate it would."""
+    scraped(run, full_from(10))
+    run.refused(1, at=45)
+    run.acked(2)
+    run.table(2)
+
+    found = assess(read(run))
+
+    early, late = rule(found, "BufferFullSoon"), rule(found, "BufferAlmostFull")
+    assert found.first_overflow_s is not None
+    assert early.lead_s is not None
+    assert early.lead_s > 0
+    assert (late.own.crossed_s is not None, late.own.fired_s) == (True, None)
+    assert late.in_time_below_events_per_s == pytest.approx(100 * 0.1 / 306, abs=0.01)
+    assert any("BufferAlmostFull did not fire before the first refusal" in text for text in found.findings)
+    assert not any("Nobody" in text for text in found.findings)
+
+
+def test_refusals_for_another_reason_are_not_an_overflow(run: HandMadeRun) -> None:
+    """A buffer at a tenth refuses nobody for want of room."""
+    scraped(run, [0.1] * 70)
+    run.refused(1, at=45)
+
+    found = assess(read(run))
+
+    assert found.first_overflow_s is None
+    assert [text for text in found.findings if "cannot be written" not in text] == []
+
+
+def test_nobody_paged_is_a_finding(run: HandMadeRun) -> None:
+    """The buffer jumped to full within one evaluation."""
+    scraped(run, [0.1] * 44 + [1.0] * 3 + [0.1] * 23)
+    run.refused(1, at=45)
+    assert any("Nobody would have been paged" in text for text in assess(read(run)).findings)
+
+
+def test_a_gauge_that_lies_is_found_by_the_truth(run: HandMadeRun) -> None:
+    """It says a tenth while a hundred acknowledged events of one type wait for a minute."""
+    scraped(run, [0.1] * 70)
+    for first in range(0, 600, 10):
+        run.batch(first, 10, outcome=Outcome.ACKED, at=2)
+
+    found = assess(read(run))
+
+    assert rule(found, "BufferFilling").own.fired_s is None
+    assert any("BufferFilling would have fired on the truth but did not" in text for text in found.findings)
+
+
+def test_a_collector_that_does_not_answer_is_absent(run: HandMadeRun) -> None:
+    """Its last values do not linger; the alert clears when it is back."""
+    scraped(run, [0.1] * 10 + [None] * 30 + [0.1] * 30)
+    absent = rule(assess(read(run)), "CollectorAbsent")
+    assert absent.own.fired_s is not None
+    assert absent.own.cleared_s is not None
+    assert absent.truth is None
+
+
+def test_pending_events_are_counted_by_type_until_they_are_seen(run: HandMadeRun) -> None:
+    """Acknowledged at 20 s, seen at 21 s."""
+    run.acked(*range(30), at=20)
+    run.table(*range(30), at=21)
+    grid = np.array([mono_ns(19), mono_ns(20), mono_ns(22)], dtype=np.int64)
+    assert pending_by_type(read(run), grid).sum(axis=0).tolist() == [0, 30, 0]
+
+
+def test_the_users_own_rules_are_judged_instead(run: HandMadeRun) -> None:
+    """On the target's metrics; what cannot be evaluated is a finding."""
+    scraped(run, full_from(10))
+    run.refused(1, at=45)
+    rules = parse_rules(
+        "groups: [{name: mine, rules: [{alert: Mine, expr: fill > 0.5}, {alert: Odd, expr: 'topk(1, fill)'}]}]", "mine"
+    )
+
+    found = assess(read(run), rules)
+
+    assert [one.rule.name for one in found.rules] == ["Mine", "Odd"]
+    assert rule(found, "Mine").own.fired_s is not None
+    assert any("Odd was not evaluated" in text for text in found.findings)
+
+
+def test_the_command_says_it_in_lines_and_in_json(run: HandMadeRun, tmp_path: Path) -> None:
+    """Exit 1 when there is a finding; a bad rule file is 254 with a sentence."""
+    root = run.written()
+    shown = CliRunner().invoke(main, [str(root)])
+    assert shown.exit_code in (0, 1), shown.output
+    assert "Alerts of control on hand-made" in shown.output
+    assert msgspec.json.decode(CliRunner().invoke(main, [str(root), "--json"]).output)["first_overflow_at_s"] is None
+
+    bad = tmp_path / "bad.yml"
+    bad.write_text("groups: 3")
+    refused = CliRunner().invoke(main, [str(root), "--rules", str(bad)])
+    assert refused.exit_code == 254
+    assert "is not a Prometheus rule file" in refused.output
+
+
+def test_the_rules_are_written_for_a_target(run: HandMadeRun, tmp_path: Path) -> None:
+    """As a file that Prometheus reads."""
+    out = tmp_path / "rules.yml"
+    done = CliRunner().invoke(main, [str(run.written()), "--write", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "left out" in done.output
