@@ -205,7 +205,6 @@ class Runner:
             argv=list(request.argv),
             versions=versions(),
             environment=environment(),
-            capabilities=self._stack.capabilities(),
         )
         progress = self._display.progress
         progress.scenario, progress.target = scenario.name, self._target.name
@@ -221,6 +220,7 @@ class Runner:
         self._warden.use_journal(self.run.journal, self.run.info.run_id)
         self._stack.reset()
         self._stack.set_gateway_log(self.run.gateway_log, run_id=self.run.info.run_id, seed=self._request.seed)
+        self._measure_stack()
         if self._through_proxy():
             self._stack.point_ingest_at(_port(self._target.ingest.url))
         if self._target.process is not None:
@@ -234,6 +234,12 @@ class Runner:
             self._timeline.write("process", name="target", state="ready", pid=self._process.pid)
         self._auditor = self._readers.start_auditor(self._warden)
         self._sampler.start()
+
+    def _measure_stack(self) -> None:
+        """Record what the storage can show, as tried now; one that the target does not use is left alone."""
+        if self._target.process is not None:
+            self.run.info.capabilities = self._stack.measure()
+            self.run.save()
 
     def _check_faults(self) -> None:
         for step in self._plan.steps:

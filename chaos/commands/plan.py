@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from chaos.commands.session import RUNS, session
+from chaos.commands.session import RUNS, STATE, session
 from chaos.display import Display
-from chaos.errors import BadInput, ChaosError
+from chaos.errors import BadInput
 from chaos.guard import refuse
 from chaos.scenario import DrillStep, Step, find_scenario, load_plan
-from chaos.stack import CAPABILITIES, STACKS
+from chaos.stack import CAPABILITIES, STACKS, saved_capabilities
 from chaos.target import find_target
 
 
@@ -51,9 +51,12 @@ def plan(scenario: str, target: str, overrides: tuple[str, ...], stack: str, pro
         "Worst     the target under test loses what it buffers; nothing outside the run's own namespace is written"
     )
     if probe:
-        click.echo(f"Stack     {stack}, as tried: {_able(_probed(stack, runs))}")
+        click.echo(f"Stack     {stack}, as tried: {able(_probed(stack, runs))}")
     elif stack in STACKS:
-        click.echo(f"Stack     {stack}: {_able(CAPABILITIES[stack])} (--probe tries it)")
+        click.echo(f"Stack     {stack}: {able(CAPABILITIES[stack])} (every run tries it first; --probe does so now)")
+    else:
+        tried = saved_capabilities(runs / STATE)
+        click.echo(f"Stack     {stack}, as tried when it was started: {able(tried)}")
     click.echo(
         "Stop      Ctrl-C, or `icequake halt` in another terminal, heals every fault and ends INCONCLUSIVE; "
         "after a power cut: icequake heal"
@@ -62,19 +65,12 @@ def plan(scenario: str, target: str, overrides: tuple[str, ...], stack: str, pro
 
 def _probed(stack: str, runs: Path) -> dict[str, bool]:
     """Measure; raises ChaosError when the stack cannot even keep a table."""
-    # only this option needs them, and they take a second to import
-    from pyiceberg.exceptions import CommitFailedException, RESTError
-
-    from chaos.stack.probe import probe
-
     with session(stack, runs=runs, seed=0, display=Display(Console(stderr=True), quiet=True)) as running:
-        try:
-            return {**running.stack.capabilities(), **probe(running.stack)}
-        except (RESTError, CommitFailedException, OSError) as error:
-            raise ChaosError(f"the {running.stack.name} stack does not keep a table: {error}") from error
+        return running.stack.measure()
 
 
-def _able(capabilities: dict[str, bool]) -> str:
+def able(capabilities: dict[str, bool]) -> str:
+    """Say in words what a stack shows, and what it lacks."""
     shows = ", ".join(name for name, able in sorted(capabilities.items()) if able)
     lacks = ", ".join(name for name, able in sorted(capabilities.items()) if not able)
     return f"shows {shows or 'nothing of note'}; lacks {lacks or 'nothing of note'}"

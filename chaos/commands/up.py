@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from chaos.commands.plan import able
 from chaos.commands.session import RUNS, STATE, new_seed, session
 from chaos.display import Display
 from chaos.errors import ChaosError
@@ -27,6 +28,7 @@ def up(stack: str, runs: Path, as_env: bool) -> None:
         signal.signal(number, lambda *_: stop.set())
     state = runs / STATE
     with session(stack, runs=runs, seed=new_seed(), display=Display(Console(stderr=True))) as running:
+        running.stack.measure()
         running.stack.save_state(state)
         try:
             _print(running.stack, as_env=as_env)
@@ -54,6 +56,8 @@ def _print(stack: Stack, *, as_env: bool) -> None:
         "TOXIPROXY_API": at.toxiproxy_api,
         "INGEST_URL": at.ingest_faulted,
     }
+    if not as_env:
+        click.echo(f"{stack.name}, as tried: {able(stack.capabilities())}\n")
     for name, value in values.items():
         click.echo(f"export {name}={shlex.quote(value)}" if as_env else f"{name:<22} {value}")
     click.echo("# Ctrl-C ends it" if as_env else "\nCtrl-C ends it. In another terminal: icequake run quick --stack up")

@@ -5,7 +5,7 @@ with Warden() as warden, start(STACKS["seaweedfs"], warden, directory) as stack:
     stack.toxics.add("r2", "latency", {"latency": 1000}, name="slow")
 """
 
-from chaos.stack.local import Stack, attach, start
+from chaos.stack.local import Stack, attach, saved_capabilities, start
 from chaos.stack.moto import Moto
 from chaos.stack.plan import Addresses, BackendFactory
 from chaos.stack.ports import Ports
@@ -16,7 +16,7 @@ STACKS: dict[str, BackendFactory] = {"seaweedfs": SeaweedFS, "moto": Moto}
 """Name on the command line -> what makes its storage and catalog."""
 
 CAPABILITIES: dict[str, dict[str, bool]] = {"seaweedfs": SeaweedFS.capabilities, "moto": Moto.capabilities}
-"""Name on the command line -> what it can show, as stated; :func:`chaos.stack.probe.probe` tries it."""
+"""Name on the command line -> what it can show, as stated; :meth:`Stack.measure` tries it."""
 
 __all__ = [
     "STACKS",
@@ -24,6 +24,7 @@ __all__ = [
     "Stack",
     "start",
     "attach",
+    "saved_capabilities",
     "Addresses",
     "Toxics",
     "Toxic",

@@ -48,6 +48,7 @@ class Stack:
             note=lambda text: self.note(text),
         )
         self._plan = plan
+        self._measured: dict[str, bool] = {}
         self._warden = warden
         self._run: tuple[str, int, Path | None] | None = None
         self._ports: Ports | None = None
@@ -93,8 +94,24 @@ class Stack:
         return self.addresses.pyiceberg_properties(direct=direct)
 
     def capabilities(self) -> dict[str, bool]:
-        """Tell what this storage can show; a step that needs what it cannot is void."""
-        return dict(self._plan.capabilities)
+        """Tell what this storage can show: as stated, and as :meth:`measure` found it last; what needs more is void."""
+        return {**self._plan.capabilities, **self._measured}
+
+    def measure(self) -> dict[str, bool]:
+        """Try what this storage can show, and keep it for :meth:`capabilities`.
+
+        Raises ChaosError when it does not even keep a table.
+        """
+        # it takes a second to import, and not every user of a stack measures it
+        from pyiceberg.exceptions import CommitFailedException, RESTError
+
+        from chaos.stack.probe import probe
+
+        try:
+            self._measured = probe(self.pyiceberg_properties(direct=True), self.directory)
+        except (RESTError, CommitFailedException, OSError) as error:
+            raise ChaosError(f"the {self.name} stack does not keep a table: {error}") from error
+        return self.capabilities()
 
     # -- processes
 
@@ -172,7 +189,7 @@ class Stack:
         """Write what :func:`attach` needs; the file holds secrets and only its owner may read it."""
         routes = {name: asdict(route) for name, route in self._plan.routes.items()}
         state = {"schema": SCHEMA, "name": self.name, "addresses": asdict(self.addresses), "routes": routes}
-        write_private(path, {**state, "capabilities": self._plan.capabilities, "directory": str(self.directory)})
+        write_private(path, {**state, "capabilities": self.capabilities(), "directory": str(self.directory)})
 
     def _release(self) -> None:
         if self._claim is not None:
@@ -229,6 +246,12 @@ def attach(path: Path, warden: Warden) -> Stack:
         os.close(claim)
         raise BadState(f"the stack described in {path} does not answer: run `icequake up` again ({error})") from error
     return stack
+
+
+def saved_capabilities(path: Path) -> dict[str, bool]:
+    """Return what the stack described in *path* can show, as measured when it was started; raises BadState."""
+    plan, _ = _load_state(path)
+    return plan.capabilities
 
 
 def _load_state(path: Path) -> tuple[Plan, Path]:

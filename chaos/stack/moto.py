@@ -24,9 +24,9 @@ CAPABILITIES: dict[str, bool] = {
     "drop_keeps_files": True,
     "register_table": True,
     "create_existing_fails": True,
+    "stale_commit_fails": True,
     "vends_credentials": False,
     "views": False,
-    "uniform_part_sizes": False,  # R2's rule; the gateway can impose it
 }
 """What this storage can show; a step that needs more is void, not green."""
 

@@ -29,9 +29,9 @@ CAPABILITIES: dict[str, bool] = {
     "drop_keeps_files": False,  # dropping a table deletes every file, also without purge
     "register_table": False,  # answers with an empty table
     "create_existing_fails": False,  # answers with the existing table
+    "stale_commit_fails": True,
     "vends_credentials": False,
-    "views": False,
-    "uniform_part_sizes": False,  # R2's rule; the gateway can impose it
+    "views": False,  # it makes them, and can neither load nor drop them
 }
 """What this storage can show, as tried with version 4.48; a step that needs more is void, not green."""
 

@@ -87,8 +87,8 @@ class RunInfo(Struct, kw_only=True):
         run_id: Eight characters of a-z and 0-9; part of every event's source and of the table's namespace.
         phase: The last phase that was entered.
         stopped: Why the run ended before its end, in one sentence; None when it did not.
-        mix: Weights of the event types, as `loadtests.records.content.Content` takes them.
-        capabilities: What the stack can show (see `icequake plan`).
+        mix, phases: Weights of the event types, as `loadtests.records.content.Content` takes them.
+        capabilities: What the stack can show, as tried before the run (see docs/stacks.md); empty when the target does not use it.
     """
 
     run_id: str
@@ -101,6 +101,7 @@ class RunInfo(Struct, kw_only=True):
     versions: dict[str, str] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     mix: dict[str, float] = field(default_factory=dict)
+    phases: list[dict[str, float]] = field(default_factory=list)
     capabilities: dict[str, bool] = field(default_factory=dict)
     started_unix_ns: int = 0
     started_mono_ns: int = 0

@@ -12,11 +12,11 @@ import pytest
 import requests
 from pyiceberg.catalog import load_catalog
 
-from chaos.errors import NotPossible, ToolMissing
+from chaos.errors import ChaosError, NotPossible, ToolMissing
 from chaos.setup import SetupError, find_toxiproxy
-from chaos.stack import STACKS, Stack, start
+from chaos.stack import CAPABILITIES, STACKS, Stack, start
 from chaos.stack.facade.endpoints import ENDPOINTS
-from chaos.stack.probe import probe
+from chaos.stack.probe import MEANINGS, probe
 from chaos.stack.seaweedfs import find_weed
 from chaos.warden_client import Warden
 from tests.chaos.catalog_conformance import ROWS, CatalogConformance, Http, Served, append_updates, error
@@ -63,11 +63,35 @@ class TestSeaweedFSConforms(CatalogConformance):
 
 @pytest.mark.parametrize("name", list(STACKS))
 def test_what_a_stack_is_said_to_show_is_what_it_shows(name: str, request: pytest.FixtureRequest) -> None:
-    """Every capability that the probe measures is the one that the stack's module states."""
+    """Everything that the stack's module states is measured, and found to be so; the probe leaves no namespace."""
     stack: Stack = request.getfixturevalue(name)
-    measured = probe(stack)
-    assert measured.items() <= stack.capabilities().items()
-    assert {"metadata_objects_matter", "drop_keeps_files", "register_table", "s3_conditional_put"} <= measured.keys()
+    measured = probe(stack.pyiceberg_properties(direct=True), stack.directory)
+    assert measured == CAPABILITIES[name]
+    assert measured.keys() == MEANINGS.keys()
+    assert stack.measure() == measured
+    namespaces = load_catalog("x", **stack.pyiceberg_properties(direct=True)).list_namespaces()
+    assert not any(levels[0].startswith("probe_") for levels in namespaces)
+
+
+def test_the_stacks_can_be_told_apart_by_what_they_show() -> None:
+    """What one lacks another shows, so each measure has been seen to say both; two are the same everywhere so far."""
+    one, other = CAPABILITIES.values()
+    assert {name for name in MEANINGS if one[name] == other[name]} == {
+        "s3_conditional_put",
+        "stale_commit_fails",
+        "vends_credentials",
+        "views",
+    }
+
+
+def test_a_stack_that_keeps_no_table_is_no_stack(moto: Stack) -> None:
+    """A catalog that fails is a failure of the harness, in one sentence; it is not a stack that lacks everything."""
+    moto.kill("catalog")
+    try:
+        with pytest.raises(ChaosError, match="the moto stack does not keep a table: "):
+            moto.measure()
+    finally:
+        moto.restart("catalog")
 
 
 class TestFacade:

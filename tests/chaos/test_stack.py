@@ -290,6 +290,7 @@ class Unlucky:
     name, region, bucket, scratch_bucket, warehouse = "unlucky", "r", "b", "s", "s3://b"
     s3_url = catalog_url = "http://127.0.0.1:1"
     capabilities: dict[str, bool] = {}  # noqa: RUF012
+    roles: dict[str, str] = {}  # noqa: RUF012
 
     def __init__(self, words: str) -> None:
         self.words = words
