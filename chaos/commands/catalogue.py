@@ -1,81 +1,210 @@
-"""`icequake catalogue`: every named fault, one short run each, on one warm stack."""
+"""`icequake catalogue`: every named fault for a few seconds, on the reference collector and on one with a planted bug."""
 
 from __future__ import annotations
 
-import json
-import sys
+import signal
 import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 
-from chaos.commands.session import RUNS, Session, new_seed, session
-from chaos.display import Display
-from chaos.errors import BadInput, ChaosError
+from chaos.commands.session import RUNS, new_seed
+from chaos.errors import BadInput
 from chaos.faults import FaultSpec, catalogue
+from chaos.faults.kills import kills
 from chaos.guard import refuse
-from chaos.runner import Request, Runner
-from chaos.scenario import load_plan
+from chaos.leftovers import describe, heal_leftovers
+from chaos.stack import STACKS
 from chaos.target import find_target
+from chaos.trials.matrix import REFERENCE, Matrix, make_matrix
+from chaos.trials.mutants import FILE, Mutants
+from chaos.trials.outcome import Kept, Outcome, Trial, Word, worst
+from chaos.trials.plan import plan_for
+from chaos.trials.pool import Event, Pool
+from chaos.trials.progress import TrialProgress
+from chaos.trials.views import show, write_report
+from chaos.trials.worker_process import Workplace
 
-WORDS = {0: "PASS", 1: "FAIL", 2: "INCONCLUSIVE"}
+JOBS = 3
+TIERS = {"quick": ("quick",), "nightly": ("quick", "nightly")}
 
 
 @click.command(name="catalogue")
 @click.argument("faults", nargs=-1)
-@click.option("--tier", type=click.Choice(["quick", "nightly"]), default="quick", show_default=True, help="nightly: the long ones too.")  # fmt: skip
-@click.option("--target", default="reference", show_default=True, help="A target's name, or its .yaml file.")
+@click.option(
+    "--tier", type=click.Choice(list(TIERS)), default=None, help="quick (the default), or nightly: all of them."
+)
+@click.option(
+    "--target",
+    default=REFERENCE,
+    show_default=True,
+    help="A target's name, or its .yaml file; another than the reference is tried without mutants.",
+)
+@click.option(
+    "--mutants",
+    "mutants_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    help="The file of collectors with a planted bug (default: the checkout's).",
+)
+@click.option("--no-mutants", is_flag=True, help="Try the target only.")
+@click.option("--jobs", type=click.IntRange(1, 16), default=JOBS, show_default=True, help="Stacks side by side.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Write catalogue.json, .md and .html there.",
+)
+@click.option(
+    "--show", "only_show", is_flag=True, help="Try nothing: print what has been tried so far, and what has not."
+)
 @click.option("--stack", default="seaweedfs", show_default=True, help="As for `icequake run`.")
-@click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=RUNS, show_default=True, help="Where run directories are kept.")  # fmt: skip
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=RUNS,
+    show_default=True,
+    help="Where run directories are kept.",
+)
 @click.option("--seed", type=click.IntRange(0), default=None, help="As for `icequake run`.")
-def catalogue_command(faults: tuple[str, ...], tier: str, target: str, stack: str, runs: Path, seed: int | None) -> int:
-    """Try FAULTS (default: all of the tier) against a target, one micro-scenario each.
+def catalogue_command(
+    faults: tuple[str, ...], tier: str | None, target: str, mutants_file: Path | None, no_mutants: bool, jobs: int,
+    report: Path | None, only_show: bool, stack: str, runs: Path, seed: int | None,
+) -> int:  # fmt: skip
+    """Try FAULTS (default: all of the tier), one micro-scenario each, and print what they killed.
 
-    Ends with the worst verdict: 0 all PASS, 1 one FAIL, 2 one INCONCLUSIVE; 255 icequake itself failed.
-    """
-    chosen = _chosen(faults, tier)
-    seed = new_seed() if seed is None else seed
-    worst = 0
-    with session(stack, runs=runs, seed=seed, display=Display(Console())) as running:
-        for spec in chosen:
-            code, line = _try(spec, target, running, runs, seed)
-            click.echo(f"{spec.name:<24} {spec.mechanism:<8} {line}")
-            worst = _worse(worst, code)
-    click.echo(f"{len(chosen)} faults tried on {target}, seed {seed}: {WORDS.get(worst, 'icequake failed')}")
-    return worst
+    Under each fault the reference collector must PASS, and a collector with one planted bug must FAIL by the check that names the bug.
+
+    Ends with the worst of all: 0 as it should be, 1 a FAIL or a planted bug that survived, 2 a fault without effect or a verdict
+    INCONCLUSIVE, 254 bad arguments or files, 255 icequake itself failed. Ctrl-C heals everything and ends with 2.
+    """  # fmt: skip
+    console = Console()
+    chosen = _chosen(faults, tier or ("nightly" if only_show else "quick"), only_show=only_show)
+    if only_show:
+        _print(console, _matrix(chosen, Kept(runs).read(), target), report)
+        return 0
+    _check_stack(stack)
+    with tempfile.TemporaryDirectory(prefix="icequake-") as directory:
+        mutants = None if no_mutants or target != REFERENCE else _mutants(mutants_file, Path(directory), console)
+        trials = list(_trials(chosen, target, mutants))
+        workplace = Workplace(stack, runs, new_seed() if seed is None else seed)
+        done = Campaign(console, workplace, jobs=1 if stack == "up" else jobs)
+        with _sigterm_is_ctrl_c():
+            done.run(trials)
+    _print(console, _matrix(chosen, done.outcomes, target), report)
+    return done.close(trials)
 
 
-def _chosen(names: tuple[str, ...], tier: str) -> list[FaultSpec]:
+def _chosen(names: tuple[str, ...], tier: str, *, only_show: bool) -> list[FaultSpec]:
     known = catalogue()
     unknown = [name for name in names if name not in known]
     if unknown:
         raise BadInput(f"there is no fault {unknown[0]!r}; `icequake list faults` shows what there is.")
     if names:
-        return [known[name] for name in names]
-    tiers = ("quick", "nightly") if tier == "nightly" else ("quick",)
-    return [spec for spec in known.values() if spec.micro.tier in tiers]
+        return [known[name] for name in dict.fromkeys(names)]
+    return [spec for spec in known.values() if only_show or spec.micro.tier in TIERS[tier]]
 
 
-def _worse(one: int, other: int) -> int:
-    order = (0, 2, 1, 255)
-    return max(one, other, key=order.index)
+def _check_stack(stack: str) -> None:
+    if stack != "up" and stack not in STACKS:
+        raise BadInput(f"there is no stack {stack!r}; there are {', '.join(STACKS)}, and `up` for a running one.")
 
 
-def _try(spec: FaultSpec, target: str, running: Session, runs: Path, seed: int) -> tuple[int, str]:
-    with tempfile.TemporaryDirectory(prefix="icequake-") as scratch:
-        scenario = Path(scratch) / f"try-{spec.name}.yaml"
-        scenario.write_text(spec.micro.scenario(spec.name, spec.about), encoding="utf-8")
-        path, loaded = find_target(target)
-        plan = load_plan(scenario)
-        refuse(plan, loaded)
-        request = Request(plan, path, loaded, runs, seed, tuple(sys.argv))
-    display = Display(Console(stderr=True), quiet=True)
+def _mutants(path: Path | None, directory: Path, console: Console) -> Mutants | None:
+    if path is None and not FILE.is_file():
+        console.print(
+            "The collectors with planted bugs come with a checkout of icequake and are not here; only the reference is tried."
+        )
+        return None
+    return Mutants(path or FILE, directory)
+
+
+def _trials(chosen: Sequence[FaultSpec], target: str, mutants: Mutants | None) -> Iterator[Trial]:
+    """Yield every trial, the longest faults first so that none is left over at the end; everything is checked before."""
+    path, loaded = find_target(target)
+    where = str(path.resolve()) if path.is_file() else target
+    for spec in sorted(chosen, key=lambda spec: -spec.micro.for_s):
+        refuse(plan_for(spec), loaded)
+        yield Trial(fault=spec.name, target=loaded.name, path=where)
+        kill = kills()[spec.name]
+        if mutants is not None and kill.mutant is not None:
+            mutant = mutants.target(kill.mutant)
+            yield Trial(fault=spec.name, target=kill.mutant, path=str(mutant), check=kill.check)
+
+
+def _matrix(chosen: Sequence[FaultSpec], outcomes: Sequence[Outcome], target: str) -> Matrix:
+    name = find_target(target)[1].name
+    if name != REFERENCE:
+        outcomes = [outcome for outcome in outcomes if outcome.target == name]
+    return make_matrix(chosen, kills(), outcomes, target=name)
+
+
+def _print(console: Console, matrix: Matrix, report: Path | None) -> None:
+    show(matrix, console)
+    if report is not None:
+        try:
+            for path in write_report(matrix, report):
+                console.print(f"Report    {path}", highlight=False, soft_wrap=True)
+        except OSError as error:
+            raise BadInput(f"the report cannot be written: {error}.") from error
+
+
+@dataclass
+class Campaign:
+    """The trials of one command: shown as they end, and kept."""
+
+    console: Console
+    workplace: Workplace
+    jobs: int
+    outcomes: list[Outcome] = field(default_factory=list)
+    interrupted: bool = False
+    started: float = field(default_factory=time.monotonic)
+
+    def run(self, trials: Sequence[Trial]) -> None:
+        """Do them. Ctrl-C heals, ends, and is noted. Raises ChaosError when a stack could not be started."""
+        self.workplace.runs.mkdir(parents=True, exist_ok=True)
+        for one in heal_leftovers(self.workplace.runs):
+            self.console.print(f"left over from an earlier run: {describe(one)}", highlight=False, soft_wrap=True)
+        kept = Kept(self.workplace.runs)
+        with TrialProgress(self.console, trials=len(trials), jobs=min(self.jobs, len(trials))) as progress:
+
+            def heard(event: Event) -> None:
+                progress.event(event)
+                if event.outcome is not None:
+                    self.outcomes.append(event.outcome)
+                    if event.outcome.word is not Word.STOPPED:
+                        kept.add(event.outcome)
+
+            try:
+                Pool(self.workplace, jobs=self.jobs, listener=heard).run(trials)
+            except KeyboardInterrupt:
+                self.interrupted = True
+
+    def close(self, trials: Sequence[Trial]) -> int:
+        """Print the last line and return the exit code."""
+        counts = Counter(outcome.word for outcome in self.outcomes)
+        words = ", ".join(f"{counts[word]} {word}" for word in Word if counts[word])
+        minutes, seconds = divmod(round(time.monotonic() - self.started), 60)
+        self.console.print(
+            f"{len(self.outcomes)} of {len(trials)} trials in {minutes} min {seconds} s, {self.jobs} at a time, "
+            f"seed {self.workplace.seed}: {words or 'none ended'}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        code = worst(outcome.word for outcome in self.outcomes)
+        stopped = self.interrupted or len(self.outcomes) < len(trials)
+        return code if code in (1, 255) or not stopped else 2
+
+
+@contextmanager
+def _sigterm_is_ctrl_c() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        result = Runner(request, stack=running.stack, warden=running.warden, display=display).execute()
-    except ChaosError as error:
-        return 255, f"icequake failed: {error}"
-    verdict: dict[str, Any] = json.loads(result.run.verdict.read_text(encoding="utf-8"))
-    blamed = [check["id"] for check in verdict["checks"] if check["verdict"] == verdict["verdict"] != "PASS"]
-    return result.exit_code, f"{verdict['verdict']:<13}{', '.join(blamed):<28} {result.run.info.run_id}"
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

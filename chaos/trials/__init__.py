@@ -1,0 +1,5 @@
+"""The catalogue tried out: each named fault for a few seconds, on the reference collector and on one with a planted bug.
+
+`outcome` says what a trial is and what its verdict means, `worker` does trials on one warm stack, `pool` has several workers
+side by side, `matrix` and `views` show what has been tried and what it killed, `mutants` finds the planted bugs.
+"""

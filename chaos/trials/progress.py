@@ -1,0 +1,66 @@
+"""How far the trials are: a line for each that ended, and on a terminal what every stack is doing."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from chaos.trials.outcome import Outcome, Word
+from chaos.trials.pool import Event
+from chaos.trials.views import STYLES
+
+IDLE = "[dim]its stack starts[/]"
+
+
+class TrialProgress:
+    """Shows the events of a pool.
+
+    Args:
+        console: A terminal gets bars in place; anything else only the lines.
+        trials: How many there will be.
+        jobs: How many go on at the same time.
+    """
+
+    def __init__(self, console: Console, *, trials: int, jobs: int) -> None:
+        self._console, self._trials, self._ended = console, trials, 0
+        self._bars = Progress(
+            TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(),
+            console=console, transient=True, disable=not console.is_terminal,
+        )  # fmt: skip
+        self._whole = self._bars.add_task("trials", total=trials)
+        self._tasks = [self._bars.add_task(IDLE, total=1, visible=trials > 0) for _ in range(jobs)]
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._bars.stop()
+
+    def event(self, event: Event) -> None:
+        """Show *event*."""
+        if event.outcome is not None:
+            self._ended += 1
+            self._bars.advance(self._whole)
+            self._bars.console.print(self._line(event.outcome), soft_wrap=True)
+        elif event.trial is not None:
+            text = f"{event.trial.fault} on {event.trial.target}: {event.phase}"
+            self._bars.update(self._tasks[event.lane], description=text)
+        else:
+            self._bars.update(self._tasks[event.lane], visible=False)
+
+    def say(self, text: str) -> None:
+        """Print one lasting line."""
+        self._bars.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _line(self, outcome: Outcome) -> Text:
+        line = Text(f"{self._ended:>3}/{self._trials}  {outcome.fault:<37} {outcome.target:<18} ")
+        line.append(outcome.word.value, style=STYLES.get(outcome.word, ""))
+        line.append(f"{'':{max(1, 12 - len(outcome.word.value))}}{outcome.seconds:5.1f} s", style="dim")
+        if outcome.word not in (Word.PASSED, Word.KILLED):
+            line.append(f"\n         {', '.join(outcome.blamed)} {outcome.run or ''}\n         {outcome.detail}")
+        return line
