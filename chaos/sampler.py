@@ -1,4 +1,4 @@
-"""What the target says of itself while a run goes on: its metrics, once a second, into the run's series."""
+"""What the target says of itself while a run goes on, and what it costs: once a second, into the run's series."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from chaos.loopback import open_url
+from chaos.process_meter import ProcessMeter
 from loadtests.records.jsonl import JsonlTail
 from loadtests.records.rundir import RunDir
 from loadtests.records.series import SeriesWriter
@@ -54,6 +55,7 @@ class Sampler:
         self._metrics: Metrics | None = target.metrics
         self._writer = SeriesWriter(run.series, "target", run.info.run_id)
         self._visible = JsonlTail(run.visible)
+        self._meter = ProcessMeter(run)
         self.visible: dict[str, Any] = {}
         self.fill_ratio: float | None = None
         self.flushes: int | None = None
@@ -92,6 +94,7 @@ class Sampler:
         while True:
             last = self._stop.is_set()
             self._sample()
+            self._weigh()
             if last:
                 return
             self._stop.wait(1.0)
@@ -109,6 +112,13 @@ class Sampler:
         self._writer.add(now_ns, "target_up", 1.0)
         self.samples = samples
         self._keep(now_ns, samples)
+
+    def _weigh(self) -> None:
+        cost = self._meter.read()
+        if cost is not None:
+            now_ns, labels = time.monotonic_ns(), {"pid": str(cost.pid)}
+            self._writer.add(now_ns, "target_cpu_s", cost.cpu_s, labels)
+            self._writer.add(now_ns, "target_rss_bytes", cost.rss_bytes, labels)
 
     def _keep(self, now_ns: int, samples: dict[str, float]) -> None:
         assert self._metrics is not None
