@@ -3,9 +3,11 @@
 GET  /state?since=S    everything on show, as one object; `history` begins after S seconds of the run
 GET  /events           the same as server-sent events, one a second
 GET  /faults           the catalogue: name, about, parameters, JSON Schema of the mechanism, why it is not possible here
+GET  /drills           the drills: name, about, procedure, parameters, JSON Schema, why it is not possible here
 GET  /runs/ID/report   the HTML report of a run of this session
 POST /inject           {"fault": name, "with": {...}, "for_s": seconds or null (until healed)}
 POST /heal             {"step": number} or {} for everything that is on
+POST /drill            {"drill": name, "with": {...}}; begins it, the state tells what became of it
 POST /mark             {"text": "paged"}
 POST /flush            ask the target to flush now, answered when it is decided
 POST /halt             heal everything and end the run; it cannot PASS
@@ -48,6 +50,9 @@ class Operations(Protocol):
     def faults(self) -> list[dict[str, Any]]:
         """Return the catalogue."""
 
+    def drills(self) -> list[dict[str, Any]]:
+        """Return the drills."""
+
     def report(self, run_id: str) -> bytes:
         """Return the HTML report of a run. Raises ChaosError when there is none."""
 
@@ -55,7 +60,7 @@ class Operations(Protocol):
         """Do one of `ACTIONS` and return what became of it."""
 
 
-ACTIONS = ("inject", "heal", "mark", "flush", "halt", "begin", "end")
+ACTIONS = ("inject", "heal", "drill", "mark", "flush", "halt", "begin", "end")
 
 
 class ControlServer:
@@ -154,6 +159,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, self._app.operations.state(_since(parts.query)))
         elif words == ["faults"]:
             self._json(200, {"faults": self._app.operations.faults()})
+        elif words == ["drills"]:
+            self._json(200, {"drills": self._app.operations.drills()})
         elif words == ["events"]:
             self._events()
         elif len(words) == 3 and words[0] == "runs" and words[2] == "report":

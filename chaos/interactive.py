@@ -1,4 +1,4 @@
-"""Faults that an operator injects by hand: each is a step of its own, with a number after those of the scenario."""
+"""Faults and drills by an operator's hand: each is a step of its own, with a number after those of the scenario."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 
 import msgspec
 
+from chaos.drills import MODULES, find_drill
 from chaos.errors import BadInput, ChaosError, NotNow
 from chaos.faults import MECHANISMS, FaultSpec, catalogue
 from chaos.faults.env import Env
 from chaos.nemesis import Nemesis
 from chaos.scenario import Step
+from loadtests.records.target import Target
 from loadtests.records.timeline import Timeline
 
 UNTIL_HEALED_S = 86_400.0
@@ -62,18 +64,32 @@ class Interactive:
                 raise NotNow("the run is ending: no fault begins any more.")
             if len(self.active) >= ACTIVE_MAX:
                 raise NotNow(f"{ACTIVE_MAX} faults are on; heal some first.")
-            if spec.mechanism == "process" and "process" in self._mechanisms():
+            if spec.mechanism == "process" and self.restarting:
                 raise NotNow("the target is being killed or restarted by hand already; wait until that is healed.")
-            index, self._next = self._next, self._next + 1
+            index = self._take()
             nemesis = Nemesis([Step(index, spec, 0.0, None, for_s or UNTIL_HEALED_S)], self._env_of, self._timeline)
             self._open[index] = nemesis
             nemesis.start(time.monotonic_ns())
         return index
 
+    def take_index(self) -> int:
+        """Return the number of a step that is no fault, such as a drill."""
+        with self._lock:
+            return self._take()
+
+    def _take(self) -> int:
+        index, self._next = self._next, self._next + 1
+        return index
+
+    @property
+    def restarting(self) -> bool:
+        """Whether a fault that was injected by hand kills or restarts the target."""
+        return "process" in self._mechanisms()
+
     def _mechanisms(self) -> list[str]:
         return [
             state.step.spec.mechanism
-            for nemesis in self._open.values()
+            for nemesis in list(self._open.values())
             for state in nemesis.states
             if state.state in ("armed", "injected")
         ]
@@ -122,6 +138,21 @@ def described(*, starts_target: bool) -> list[dict[str, Any]]:
             "problem": spec.build().problem(starts_target=starts_target),
         }
         for name, spec in catalogue().items()
+    ]
+
+
+def described_drills(target: Target) -> list[dict[str, Any]]:
+    """Return the drills for a form: name, about, the procedure, parameters, JSON Schema, and why it is not possible."""
+    return [
+        {
+            "name": name,
+            "about": drill.about,
+            "text": drill.text,
+            "with": dict(drill.params),
+            "schema": dict(drill.schema),
+            "problem": drill.problem(target),
+        }
+        for name, drill in ((name, find_drill(name)) for name in MODULES)
     ]
 
 

@@ -25,7 +25,7 @@ import yaml
 
 from chaos.display import Display
 from chaos.errors import BadInput, ChaosError, NotNow, NotReady
-from chaos.interactive import described
+from chaos.interactive import described, described_drills
 from chaos.live_run import LiveRunner
 from chaos.loopback import open_url
 from chaos.runner import Request, Result
@@ -231,6 +231,10 @@ class LiveSession:
         """Return the catalogue."""
         return described(starts_target=self._setting.target.process is not None)
 
+    def drills(self) -> list[dict[str, Any]]:
+        """Return the drills."""
+        return described_drills(self._setting.target)
+
     def report(self, run_id: str) -> bytes:
         """Return the report of a run of this session. Raises NotNow."""
         path = self._reports.get(run_id)
@@ -262,15 +266,16 @@ class LiveSession:
         return {}
 
     def _inject(self, *, fault: str, for_s: float | None = None, **rest: Any) -> dict[str, Any]:
-        params = rest.pop("with", None) or {}
-        if rest:
-            raise BadInput(f"inject does not take {', '.join(sorted(rest))}.")
-        if not isinstance(params, dict) or not isinstance(for_s, int | float | None) or isinstance(for_s, bool):
-            raise BadInput("inject: `with` is an object and `for_s` a number or null.")
+        params = _params("inject", rest)
+        if not isinstance(for_s, int | float | None) or isinstance(for_s, bool):
+            raise BadInput("inject: `for_s` is a number or null.")
         return self._running().inject(str(fault), params, for_s)
 
     def _heal(self, *, step: int | None = None) -> dict[str, Any]:
         return self._running().heal(step)
+
+    def _drill(self, *, drill: str, **rest: Any) -> dict[str, Any]:
+        return self._running().drill(str(drill), _params("drill", rest))
 
     def _mark(self, *, text: str) -> dict[str, Any]:
         text = " ".join(str(text).split())[:200]
@@ -315,6 +320,15 @@ def with_mode(target: Target, mode: str) -> Target:
     except msgspec.ValidationError as error:
         raise BadInput(f"there is no mode {mode!r}.") from error
     return msgspec.structs.replace(target, ingest=ingest)
+
+
+def _params(action: str, rest: dict[str, Any]) -> dict[str, Any]:
+    params = rest.pop("with", None)
+    if rest:
+        raise BadInput(f"{action} does not take {', '.join(sorted(rest))}.")
+    if not isinstance(params, dict | None):
+        raise BadInput(f"{action}: `with` is an object.")
+    return params or {}
 
 
 def _argument_error(error: Exception) -> str:

@@ -16,11 +16,13 @@ from typing import Any
 
 from chaos.alerts import Alerts, Look
 from chaos.display import Display
+from chaos.drills import find_drill
 from chaos.errors import ChaosError, NotNow
-from chaos.interactive import Interactive
+from chaos.interactive import Interactive, checked
 from chaos.live_traffic import UiTraffic
 from chaos.loopback import open_url
 from chaos.runner import POLL_S, Request, Runner
+from chaos.scenario import DrillStep
 from chaos.stack import Stack
 from chaos.warden_client import Warden
 from loadtests.records.rundir import RunDir
@@ -54,6 +56,7 @@ class LiveRunner(Runner):
     ) -> None:
         self._hands = {"check_ui": check_ui, "stop_ui": stop_ui}
         self._steps: dict[int, dict[str, Any]] = {}
+        self._drilled: dict[int, dict[str, Any]] = {}
         self._entries: deque[dict[str, Any]] = deque(maxlen=ENTRIES_MAX)
         self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY_S)
         self._counts: dict[str, int] = {}
@@ -114,9 +117,23 @@ class LiveRunner(Runner):
             step["state"] = entry["state"]
             step[f"{entry['state']}_s"] = t_s
             step |= {key: entry[key] for key in ("params", "requests_affected", "reason", "error") if key in entry}
+        elif entry["event"] == "drill":
+            self._drill_heard(entry, t_s)
         else:
             plain = {key: value for key, value in entry.items() if key not in ("t_ns", "unix_ns")}
             self._entries.append({"t_s": t_s, **plain})
+
+    def _drill_heard(self, entry: dict[str, Any], t_s: float) -> None:
+        drill = self._drilled.setdefault(
+            entry["step"],
+            {"step": entry["step"], "drill": entry["drill"], "began_s": t_s, "state": "armed", "checks": []},
+        )
+        if entry["state"] in ("checked", "reached"):
+            told = {"check": entry.get("check", entry.get("milestone")), "ok": entry.get("ok", True)}
+            drill["checks"] = [*drill["checks"], {**told, "detail": entry.get("detail", "")}]
+        else:
+            drill |= {"state": entry["state"], "ended_s": t_s}
+            drill |= {key: entry[key] for key in ("params", "seconds", "reason") if key in entry}
 
     def _refresh(self) -> None:
         super()._refresh()
@@ -201,6 +218,7 @@ class LiveRunner(Runner):
             "flushes": outcomes(samples) or self._flushes,
             "faults": self._active_faults(),
             "steps": [dict(step) for _, step in sorted(self._steps.copy().items())],
+            "drills": [dict(drill) for _, drill in sorted(self._drilled.copy().items())],
             "entries": list(self._entries),
             "alerts": self._alerts.table(),
             "history": [point for point in list(self._history) if point["t_s"] > since_s],
@@ -236,11 +254,36 @@ class LiveRunner(Runner):
 
     def inject(self, fault: str, params: dict[str, Any], for_s: float | None) -> dict[str, Any]:
         """Begin a step. Raises BadInput, NotNow."""
-        if self.run.info.phase != "inject" or self._traffic.ended:
-            raise NotNow(f"faults are for the time between baseline and Stop; this run is in phase {_said(self.run)}.")
+        self._check_open("faults")
+        if self._drilling() and checked(fault, params).mechanism == "process":
+            raise NotNow("a drill stops and starts the target by itself; wait until it is done.")
         step = self._interactive.inject(fault, params, for_s)
         self._operator("inject", fault=fault, step=step, params=params, for_s=for_s)
         return {"step": step}
+
+    def drill(self, name: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Begin a drill; what becomes of it stands in the timeline. Raises BadInput, NotNow."""
+        drill = find_drill(name, params)
+        problem = drill.problem(self._target)
+        if problem is not None:
+            raise NotNow(f"{problem}.")
+        self._check_open("drills")
+        if self._drilling() or self._interactive.restarting:
+            raise NotNow("a drill is being done, or the target is being killed or restarted; wait until that is over.")
+        assert self._drills is not None
+        step = self._interactive.take_index()
+        self._operator("drill", drill=name, step=step, params=params)
+        self._drills.add(DrillStep(step, drill, 0.0, None))
+        return {"step": step}
+
+    def _check_open(self, what: str) -> None:
+        if self.run.info.phase != "inject" or self._traffic.ended or self._drills is None:
+            raise NotNow(f"{what} are for the time between baseline and Stop; this run is in phase {_said(self.run)}.")
+
+    def _drilling(self) -> bool:
+        first = len(self._plan.scenario.steps)
+        ours = [drill["state"] for step, drill in self._drilled.copy().items() if step >= first]
+        return bool(self._drills and self._drills.active) or "armed" in ours or "begun" in ours
 
     def heal(self, step: int | None) -> dict[str, Any]:
         """Heal one step that was injected by hand, or all of them. Raises BadInput, ChaosError."""

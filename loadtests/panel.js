@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const KEY = "icequake", POLL_MS = 1000, HISTORY = 1200;
-  let history = [], runId = null, faults = [], root = null, view = {}, busy = false, pressed = false;
+  let history = [], runId = null, faults = [], drills = [], root = null, view = {}, busy = false, pressed = false;
 
   const el = (tag, attributes = {}, ...children) => {
     const node = document.createElement(tag);
@@ -40,7 +40,7 @@
     catch (error) { say(action + ": " + error.message, "bad"); }
     poll();
   }
-  function say(text, kind) { view.said.textContent = text; view.said.className = kind; }
+  function say(text, kind) { view.said.textContent = text; view.said.className = "said " + kind; }
 
   async function poll() {
     if (busy || pressed || !root) return;  // a button replaced while it is pressed would lose its click
@@ -84,6 +84,8 @@
     drawFill(buffer);
     chart(view.fillChart, "fill_ratio", 1, percent, [0.5, 0.7, 0.9]);
     chart(view.freshChart, "freshness_s", contract.freshness_s, seconds, [contract.freshness_s]);
+    drawAlerts(state.alerts);
+    drawDrills(state.drills);
     drawFaults(state);
     const open = run.phase === "inject" && !run.traffic_ended;
     for (const button of view.needsRun) button.disabled = !open;
@@ -102,6 +104,20 @@
     else if (run.phase === "baseline") banner("Baseline: nothing can be injected for the first seconds.", "");
     else banner("Run " + run.id + " of " + run.target + ", seed " + run.seed +
                 (state.faults.length ? " · faults on: " + state.faults.join(", ") : ""), state.faults.length ? "bad" : "");
+  }
+
+  function drawDrills(rows) {
+    view.done.replaceChildren(...rows.slice(-6).reverse().map(row => el("div", {class: "drill"},
+      el("b", {class: row.state === "done" && row.checks.every(one => one.ok) ? "good" : ["armed", "begun"].includes(row.state) ? "" : "bad"},
+        "#" + row.step + " " + row.drill + " · " + row.state + (row.seconds === undefined ? "" : " in " + seconds(row.seconds)) +
+        (row.reason ? " · " + row.reason : "")),
+      el("ul", {}, ...row.checks.map(one => el("li", {class: one.ok ? "" : "bad"}, (one.ok ? "ok" : "NOT ok") + "  " + one.check + ": " + one.detail))))));
+    if (!rows.length) view.done.append(el("span", {class: "dim"}, "no drill so far"));
+  }
+  function drawAlerts(rows) {
+    view.alerts.replaceChildren(...rows.map(row => el("tr", {class: row.state},
+      el("td", {}, row.name), el("td", {}, row.state + (row.since_s === null ? "" : " since " + seconds(row.since_s))),
+      el("td", {}, count(row.fired)), el("td", {class: "dim"}, row.about))));
   }
 
   function bar(ratio, marks) {
@@ -138,7 +154,7 @@
     view.lanes.replaceChildren(...state.steps.slice(-12).map(step => {
       const from = step.injected_s, to = step.healed_s ?? step.void_s ?? step.failed_s ?? now;
       const words = "#" + step.step + " " + step.fault + " · " + step.state +
-        (step.requests_affected === undefined ? "" : " · " + count(step.requests_affected) + " requests met it") +
+        (step.requests_affected === undefined ? "" : " · " + (step.requests_affected === null ? "requests that left no record" : count(step.requests_affected) + " requests") + " met it") +
         (step.reason ? " · " + step.reason : "") + (step.error ? " · " + step.error : "");
       const line = el("div", {class: "bar"}, from === undefined ? null :
         el("i", {style: "left:" + from / now * 100 + "%;width:" + Math.max(.5, (to - from) / now * 100) + "%;right:auto"}));
@@ -150,35 +166,54 @@
     const again = focus !== undefined && view.lanes.querySelector('[data-step="' + Number(focus) + '"]');
     if (again) again.focus();
     const words = {operator: e => e.action + (e.text ? ": " + e.text : "") + (e.fault ? " " + e.fault : "") +
-                     (e.ok === false ? " failed: " + e.detail : ""),
-                   phase: e => "phase " + e.phase, process: e => e.name + " " + e.state, note: e => e.text};
+                     (e.drill ? " " + e.drill : "") + (e.ok === false ? " failed: " + e.detail : ""),
+                   alert: e => "alert " + e.name + " " + e.state, phase: e => "phase " + e.phase, process: e => e.name + " " + e.state, note: e => e.text};
     const shown = state.entries.filter(entry => words[entry.event]).slice(-10).reverse();
     view.entries.replaceChildren(...shown.map(entry => el("li", {}, seconds(entry.t_s) + "  ", words[entry.event](entry))));
   }
 
   // -- the form
 
-  function chooseFault() {
-    const fault = faults.find(one => one.name === view.select.value);
-    if (!fault) return;
-    view.about.textContent = fault.problem ? "Not possible here: " + fault.problem : fault.about;
-    view.fields.replaceChildren(...Object.entries(fault.with).map(([name, value]) => {
+  function fieldsOf(params) {
+    return Object.entries(params).map(([name, value]) => {
       const plain = typeof value !== "object", number = typeof value === "number";
       const field = plain ? el("input", {name, type: number ? "number" : "text", step: "any", value: String(value), size: 10})
         : el("textarea", {name, rows: 2, spellcheck: "false"}, JSON.stringify(value));
       field.dataset.kind = plain && !number && typeof value === "string" ? "text" : "json";
       return el("label", {}, name, field);
-    }));
+    });
+  }
+  function valuesOf(fields) {
+    const given = {};
+    for (const field of fields.querySelectorAll("[name]")) {
+      try { given[field.name] = field.dataset.kind === "text" ? field.value : JSON.parse(field.value); }
+      catch (error) { throw new Error(field.name + " is not JSON: " + error.message); }
+    }
+    return given;
+  }
+  function chooseFault() {
+    const fault = faults.find(one => one.name === view.select.value);
+    if (!fault) return;
+    view.about.textContent = fault.problem ? "Not possible here: " + fault.problem : fault.about;
+    view.fields.replaceChildren(...fieldsOf(fault.with));
+  }
+  function chooseDrill() {
+    const drill = drills.find(one => one.name === view.drill.value);
+    if (!drill) return;
+    view.procedure.textContent = drill.problem ? "Not possible here: " + drill.problem : drill.text;
+    view.drillFields.replaceChildren(...fieldsOf(drill.with));
+  }
+  function perform(event) {
+    event.preventDefault();
+    let given;
+    try { given = valuesOf(view.drillFields); } catch (error) { say("drill: " + error.message, "bad"); return; }
+    act("drill", {drill: view.drill.value, with: given}, answer => "drill begun as step " + answer.step);
   }
   function inject(event) {
     event.preventDefault();
-    const given = {};
-    try {
-      for (const field of view.fields.querySelectorAll("[name]")) {
-        given[field.name] = field.dataset.kind === "text" ? field.value : JSON.parse(field.value);
-      }
-      Object.assign(given, view.more.value.trim() ? JSON.parse(view.more.value) : {});
-    } catch (error) { say("a parameter is not JSON: " + error.message, "bad"); return; }
+    let given;
+    try { given = Object.assign(valuesOf(view.fields), view.more.value.trim() ? JSON.parse(view.more.value) : {}); }
+    catch (error) { say("inject: " + error.message, "bad"); return; }
     const lasts = view.lasts.value ? Number(view.lasts.value) : null;
     act("inject", {fault: view.select.value, with: given, for_s: lasts}, answer => "injected as step " + answer.step);
   }
@@ -189,21 +224,23 @@
 
   function build() {
     const button = (text, kind, onclick) => el("button", {type: "button", class: kind, onclick}, text);
-    view = {said: el("div", {role: "status"}), banner: el("section", {class: "banner", role: "status"}, "…"),
-      cards: el("div", {class: "cards"}), fill: el("div"), lanes: el("div"), entries: el("ul"),
+    view = {said: el("div", {role: "status", class: "said"}), banner: el("section", {class: "banner", role: "status"}, "…"),
+      cards: el("div", {class: "cards"}), fill: el("div"), alerts: el("tbody"), lanes: el("div"), entries: el("ul"),
       fillChart: svg("svg", {viewBox: "0 0 500 96", preserveAspectRatio: "none", role: "img"}),
       freshChart: svg("svg", {viewBox: "0 0 500 96", preserveAspectRatio: "none", role: "img"}),
       select: el("select", {onchange: chooseFault, "aria-label": "fault"}), about: el("p", {class: "dim"}), fields: el("div"),
-      more: el("textarea", {rows: 1, placeholder: "{}", spellcheck: "false"}), lasts: el("input", {type: "number", min: 1, step: "any", value: 30, size: 6}),
+      more: el("textarea", {rows: 1, placeholder: "{}", spellcheck: "false"}), lasts: el("input", {type: "number", "aria-label": "for seconds", min: 1, step: "any", value: 30, size: 6}),
+      drill: el("select", {onchange: chooseDrill, "aria-label": "drill"}), drillFields: el("div"), procedure: el("p", {class: "dim text"}), done: el("div"),
       text: el("input", {type: "text", maxlength: 200, placeholder: "what happened", "aria-label": "mark"})};
-    view.fields.style.display = "contents";
+    for (const fields of [view.fields, view.drillFields]) fields.style.display = "contents";
+    const drilling = el("button", {type: "submit"}, "do the drill");
     const injecting = el("button", {type: "submit", class: "bad"}, "inject"), healing = button("heal all", "", () => act("heal", {}));
     view.flush = button("flush", "", () => act("flush", {}, flushed));
     const halt = button("halt", "bad", () => act("halt", {}, () => "halted: everything is healed, the run ends"));
     const mark = text => () => text && act("mark", {text});
     view.marks = [button("paged", "", mark("paged")), button("mitigated", "", mark("mitigated")),
       button("mark", "", () => { mark(view.text.value)(); view.text.value = ""; })];
-    view.needsRun = [injecting, healing, halt];
+    view.needsRun = [injecting, healing, halt, drilling];
     for (const one of [...view.needsRun, ...view.marks, view.flush]) one.disabled = true;  // until the state is known
     root.replaceChildren(view.banner, view.cards, el("div", {class: "columns"},
       el("section", {}, el("h2", {}, "Fill of each partition buffer (lines at 50, 70 and 90 %)"), view.fill),
@@ -212,7 +249,17 @@
         el("form", {onsubmit: inject}, el("label", {}, "fault", view.select), view.fields, el("label", {}, "further parameters (JSON)", view.more),
           el("label", {}, "for seconds (empty: until healed)", view.lasts), injecting), view.about,
         el("div", {class: "buttons"}, healing, view.flush, halt), el("div", {class: "buttons"}, ...view.marks, view.text), view.said),
-      el("section", {}, el("h2", {}, "Faults"), view.lanes, view.entries)));
+      el("section", {}, el("h2", {}, "Faults"), view.lanes, view.entries),
+      el("section", {}, el("h2", {}, "Drills"),
+        el("form", {onsubmit: perform}, el("label", {}, "drill", view.drill), view.drillFields, drilling),
+        el("details", {}, el("summary", {}, "the procedure"), view.procedure), view.done),
+      el("section", {}, el("h2", {}, "Alerts"), el("div", {class: "scroll"}, el("table", {},
+        el("thead", {}, el("tr", {}, ...["alert", "state", "fired", "when"].map(name => el("th", {scope: "col"}, name)))), view.alerts)))));
+    ask("drills").then(answer => {
+      drills = answer.drills;
+      view.drill.replaceChildren(...drills.map(one => el("option", {value: one.name, disabled: one.problem !== null}, one.name)));
+      chooseDrill();
+    }).catch(error => say("the drills cannot be read: " + error.message, "bad"));
     ask("faults").then(answer => {
       faults = answer.faults;
       view.select.replaceChildren(...faults.map(one => el("option", {value: one.name, disabled: one.problem !== null}, one.name)));

@@ -22,7 +22,7 @@ from loadtests.control_client import ControlClient, ControlRefused
 F = TypeVar("F", bound=Callable[..., Response])
 TAB = {"title": "icequake", "key": "icequake"}
 SCRIPT, STYLE = Path(__file__).with_name("panel.js"), Path(__file__).with_name("panel.css")
-ACTIONS = ("inject", "heal", "mark", "flush", "halt")
+ACTIONS = ("inject", "heal", "drill", "mark", "flush", "halt")
 """What the page may do; `begin` and `end` are Locust's own."""
 REPORT_POLICY = "sandbox allow-scripts allow-popups allow-downloads"
 """A report shows what a target wrote: it gets an origin of its own, from which this server cannot be used."""
@@ -54,6 +54,11 @@ def install(environment: Any, control: ControlClient) -> None:
     @protected
     def faults() -> Response:
         return _passed_on(control, "faults")
+
+    @routes.get("/drills")
+    @protected
+    def drills() -> Response:
+        return _passed_on(control, "drills")
 
     @routes.get("/runs/<run_id>/report")
     @protected

@@ -50,11 +50,18 @@ class DrillSteps:
     def start(self, origin_ns: int) -> None:
         """Begin; `at_s` and triggers count from *origin_ns*."""
         for step in self._steps:
-            self._write(step, "drill", drill=step.drill.name, state="armed", params=dict(step.drill.params))
-            name = f"drill-{step.index}"
-            thread = threading.Thread(target=self._run, args=(step, origin_ns), name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            self._begin(step, origin_ns)
+
+    def add(self, step: DrillStep) -> None:
+        """Do one more, which a person asked for; it waits for its turn as the others do."""
+        self._begin(step, self._clock())
+
+    def _begin(self, step: DrillStep, origin_ns: int) -> None:
+        self._write(step, "drill", drill=step.drill.name, state="armed", params=dict(step.drill.params))
+        name = f"drill-{step.index}"
+        thread = threading.Thread(target=self._run, args=(step, origin_ns), name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     @property
     def busy(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chaos.control import BODY_BYTES_MAX, ControlServer
+from chaos.control import ACTIONS, BODY_BYTES_MAX, ControlServer
 from chaos.errors import BadInput, ChaosError, NotNow
 
 pytestmark = pytest.mark.integration
@@ -29,6 +29,9 @@ class FakeOperations:
 
     def faults(self) -> list[dict[str, Any]]:
         return [{"name": "nothing"}]
+
+    def drills(self) -> list[dict[str, Any]]:
+        return [{"name": "flush-and-verify"}]
 
     def report(self, run_id: str) -> bytes:
         if run_id != "ab12cd34":
@@ -70,6 +73,7 @@ def test_state_faults_and_report_are_read(client: Client) -> None:
     """Each resource is what the session says; `since` is passed on."""
     assert client.ask("GET", "/state?since=2.5")[1]["history"] == [{"t_s": 3.5}]
     assert client.ask("GET", "/faults") == (200, {"faults": [{"name": "nothing"}]})
+    assert client.ask("GET", "/drills") == (200, {"drills": [{"name": "flush-and-verify"}]})
     assert client.ask("GET", "/runs/ab12cd34/report") == (200, b"<p>report</p>")
     assert client.ask("GET", "/runs/other/report")[0] == 409
     assert client.ask("GET", "/state?since=x")[0] == 400
@@ -81,6 +85,14 @@ def test_an_action_is_passed_on_and_its_outcome_answered(client: Client) -> None
     assert client.ask("POST", "/inject", '{"fault": "slow-r2"}') == (200, {"step": 3})
     assert client.ask("POST", "/halt") == (200, {"step": 3})
     assert client.operations.done == [("inject", {"fault": "slow-r2"}), ("halt", {})]
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_every_action_needs_the_token_and_no_foreign_origin(client: Client, action: str) -> None:
+    """What changes something is refused to strangers, action by action."""
+    assert client.ask("POST", f"/{action}", "{}", Authorization="")[0] == 401
+    assert client.ask("POST", f"/{action}", "{}", Origin="http://127.0.0.1:1")[0] == 403
+    assert client.operations.done == []
 
 
 @pytest.mark.parametrize(("action", "status"), [("mark", 400), ("heal", 409), ("flush", 500)])
