@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from chaos.errors import ChaosError, NotReady
-from chaos.scenario import Scenario
+from chaos.scenario import Scenario, TrafficSpec
 from chaos.warden_client import PACKAGE_ROOT, Child, Warden
 from loadtests.records.jsonl import JsonlTail
 from loadtests.records.rundir import RunDir
@@ -38,10 +39,14 @@ class Generator:
     """
 
     def __init__(self, run: RunDir, scenario: Scenario, ingest: Ingest, url: str, warden: Warden) -> None:
-        self._run, self._scenario, self._ingest, self._url, self._warden = run, scenario, ingest, url, warden
+        self._run, self._scenario, self._ingest, self._warden = run, scenario, ingest, warden
         self._child: Child | None = None
         self._status: dict[Path, tuple[JsonlTail, dict[str, Any]]] = {}
-        single = ingest.mode in ("structured", "binary")  # these modes carry one event a request
+        self._mode = scenario.traffic.mode or ingest.mode
+        self._url = (
+            urlsplit(url)._replace(path=ingest.paths[self._mode]).geturl() if self._mode in ingest.paths else url
+        )
+        single = self._mode in ("structured", "binary")  # these modes carry one event a request
         self._batch = 1 if single else scenario.traffic.batch
 
     def start(self, idle: Callable[[], None]) -> None:
@@ -92,7 +97,7 @@ class Generator:
         argv = [
             sys.executable, "-m", "loadtests.probe", "--run-dir", str(self._run.root.resolve()), "--url", self._url,
             "--count", str(max(self._batch, round(rate))), "--batch", str(self._batch), "--rate", str(rate),
-            "--producer", str(PROBE_PRODUCER), "--mode", self._ingest.mode,
+            "--producer", str(PROBE_PRODUCER), "--mode", self._mode,
         ]  # fmt: skip
         try:
             done = subprocess.run(
@@ -121,7 +126,9 @@ class Generator:
             "--run-time", f"{math.ceil(scenario.baseline_s + traffic.for_s + 2)}s",
             "--run-dir", str(self._run.root.resolve()), "--seed", str(self._run.info.seed),
             "--rate-per-user", repr(requests_per_s / users), "--batch", str(self._batch),
-            "--mode", self._ingest.mode, "--traffic", traffic.profile, "--curve-period", str(traffic.for_s),
+            "--mode", self._mode, "--traffic", traffic.profile, *_curve(traffic),
+            "--arrivals", traffic.arrivals or "as-named",
+            "--gzip", "yes" if traffic.gzip else "no", "--keep-alive", "yes" if traffic.keep_alive else "no",
             "--loglevel", "WARNING",
         ]  # fmt: skip
 
@@ -133,3 +140,8 @@ class Generator:
         lines = self._child.log_tail(20_000).strip().splitlines() if self._child is not None else []
         errors = [line.partition("/ERROR/")[2] for line in lines if "/ERROR/" in line]
         return (errors or lines or ["it said nothing"])[-1]
+
+
+def _curve(traffic: TrafficSpec) -> list[str]:
+    """One pass of the curve takes the whole run, unless the scenario says how fast it passes."""
+    return ["--curve-period", str(traffic.for_s)] if traffic.speed is None else ["--speed", str(traffic.speed)]

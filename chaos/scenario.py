@@ -32,9 +32,12 @@ from chaos.drills import Drill, find_drill
 from chaos.errors import BadInput, BadScenario
 from chaos.faults import CATALOGUE, FaultSpec, catalogue
 from chaos.trigger import Trigger, parse_trigger
+from loadtests.errors import BadTraffic
 from loadtests.records.documents import parse_yaml, validation_sentence
 from loadtests.records.errors import InvalidDocument, RecordError
 from loadtests.records.schema import schema_name
+from loadtests.records.target import Mode
+from loadtests.traffic import is_file, traffic_named
 
 KIND = "scenario"
 SCENARIOS = Path(__file__).parent / "scenarios"
@@ -50,7 +53,13 @@ class TrafficSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """How much traffic: *events_per_s* in requests of *batch* events, for *for_s* after the baseline.
 
     Attributes:
-        profile: A name from loadtests/profiles.yaml (`icequake list traffic`).
+        profile: A name from loadtests/profiles.yaml (`icequake list traffic`), or a traffic file (.yaml) such as
+            `icequake baseline record` writes, relative to the scenario.
+        speed: How many times faster than in its file the curve passes; without it, one pass takes `for_s`.
+        arrivals: How requests are spaced on the curve, if not as the profile says.
+        mode: CloudEvents HTTP mode, if not the target file's.
+        gzip: Bodies are sent gzipped.
+        keep_alive: Connections are used again; if not, each request opens its own.
         requests_per_user_s: Requests per second that one Locust user stands for.
     """
 
@@ -58,6 +67,11 @@ class TrafficSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     batch: Annotated[int, Meta(ge=1, le=10_000)] = 20
     for_s: Positive = 30
     profile: str = "steady"
+    speed: Positive | None = None
+    arrivals: Literal["constant", "poisson"] | None = None
+    mode: Mode | None = None
+    gzip: bool = False
+    keep_alive: bool = True
     requests_per_user_s: Positive = 5
 
 
@@ -197,7 +211,7 @@ def load_plan(path: Path, overrides: list[str] | None = None) -> Plan:
 
 
 def _plan(path: Path, text: str) -> Plan:
-    scenario = parse_yaml(text, Scenario, path=path, schema=KIND)
+    scenario = _with_traffic(path, text, parse_yaml(text, Scenario, path=path, schema=KIND))
     try:
         stop = parse_condition(scenario.stop.when) if scenario.stop.when is not None else None
     except ValueError as error:
@@ -205,6 +219,18 @@ def _plan(path: Path, text: str) -> Plan:
     steps = [_step(path, text, scenario, index) for index in range(len(scenario.steps))]
     faults = tuple(step for step in steps if isinstance(step, Step))
     return Plan(scenario, text, faults, stop, tuple(step for step in steps if isinstance(step, DrillStep)))
+
+
+def _with_traffic(path: Path, text: str, scenario: Scenario) -> Scenario:
+    """*scenario* with the place of its traffic file, if it names one; the traffic is read, so that a wrong one is told now."""
+    traffic = scenario.traffic
+    if is_file(traffic.profile):
+        traffic = msgspec.structs.replace(traffic, profile=str((path.parent / traffic.profile).resolve()))
+    try:
+        traffic_named(traffic.profile)
+    except BadTraffic as error:
+        raise InvalidDocument(path, _line_of(text, "traffic"), f"traffic.profile: {error}") from error
+    return msgspec.structs.replace(scenario, traffic=traffic)
 
 
 def _overridden(path: Path, text: str, overrides: list[str]) -> Plan:

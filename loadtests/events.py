@@ -7,20 +7,23 @@ time stamped in.
 
 from __future__ import annotations
 
+import json
+import string
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
 
 from loadtests.errors import BadTraffic
-from loadtests.records.content import TYPE_NAMES, Content
+from loadtests.records.content import Content
 from loadtests.records.identity import Identity, source_of
+from loadtests.records.target import Mode
 from loadtests.traffic import Mix
 
-Mode = Literal["batch", "structured", "binary", "json-events"]
 MODES: tuple[str, ...] = get_args(Mode)
 
 PRODUCERS_MAX = 1 << 16
@@ -29,10 +32,10 @@ PRODUCERS_MAX = 1 << 16
 BLOCK = 4096
 """Events rendered at once."""
 
+_HEADER_SAFE = "".join(set(string.punctuation) - set('"%'))
+"""What the HTTP binding does not percent-encode in a header's value (3.1.3.2), letters and digits apart."""
+
 _TIME_WIDTH = len("2026-01-01T00:00:00.000Z")
-_TYPE_TOKENS = [f'"{name}"' for name in TYPE_NAMES]
-_TYPE_WIDTH = max(map(len, _TYPE_TOKENS))
-_TYPES = np.array([token.ljust(_TYPE_WIDTH).encode() for token in _TYPE_TOKENS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +79,12 @@ class EventFactory:
         self.producer = producer
         self.batch = batch
         self._identity = Identity(seed, run_id)
-        self._content = Content(seed, mix.types)
+        self._content = Content(seed, mix.types, phases=mix.phases)
+        self._types = _padded([json.dumps(name).encode() for name in self._content.names])
         self._source = source_of(run_id, producer)
         self._shifts_ns = [shift_s * 1_000_000_000 for shift_s in mix.shifts]
         self._shift_of_bucket = _buckets(mix.shifts)
-        self._row = _row_type(self._source, self._content.width(producer))
+        self._row = _row_type(self._source, self._types.dtype.itemsize, self._content.width(producer))
         self._mode = "json-events" if mode == "batch" and path.rstrip("/").endswith("/events/batch") else mode
         self._first = 0
         self._text = bytearray()
@@ -113,6 +117,11 @@ class EventFactory:
         """The CloudEvents mode; `json-events` where the path asks for it."""
         return self._mode
 
+    def turn(self, first: int, phase: int) -> None:
+        """From event *first* on, types follow *phase* of the mix."""
+        self._content.turn(self.producer, first, phase)
+        self._rows = self._rows[:0]
+
     def _stamped(self, first: int, count: int, unix_ns: int) -> tuple[int, npt.NDArray[Any]]:
         """Where events first .. first+count-1 stand in the block, and their rows, with the time filled in."""
         offset = first - self._first
@@ -140,7 +149,7 @@ class EventFactory:
         self._text = bytearray(self._row.text * count)
         rows = np.frombuffer(self._text, dtype=self._row.dtype)
         rows["id"] = self._identity.ids(self.producer, first, count)
-        rows["type"] = _TYPES[self._content.types(self.producer, sequences)]
+        rows["type"] = self._types[self._content.types(self.producer, sequences)]
         rows["data"] = self._content.data(self.producer, first, count)
         # Another multiplier than Content.types uses: late events come from every type alike.
         mixed = (sequences + np.uint64(self.producer)) * np.uint64(0xD1B54A32D192ED03)
@@ -154,10 +163,16 @@ class EventFactory:
             ("ce-specversion", "1.0"),
             ("ce-id", row["id"].decode()),
             ("ce-source", self._source),
-            ("ce-type", row["type"].decode().strip('" ')),
+            ("ce-type", quote(json.loads(row["type"]), safe=_HEADER_SAFE)),
             ("ce-time", row["time"].decode()),
         )
         return Message(headers, bytes(row["data"]))
+
+
+def _padded(tokens: Sequence[bytes]) -> npt.NDArray[np.bytes_]:
+    """All *tokens* with blanks behind them, which JSON allows, so that they have one width."""
+    width = max(map(len, tokens))
+    return np.array([token.ljust(width) for token in tokens])
 
 
 def _buckets(weights: Mapping[int, float], size: int = 1000) -> npt.NDArray[np.intp]:
@@ -173,12 +188,12 @@ class _Row:
     dtype: np.dtype[np.void]
 
 
-def _row_type(source: str, data_width: int) -> _Row:
+def _row_type(source: str, type_width: int, data_width: int) -> _Row:
     text = bytearray()
     fields: dict[str, list[Any]] = {"names": [], "formats": [], "offsets": []}
     for literal, name, width in (
         ('{"specversion":"1.0","id":"', "id", 16),
-        (f'","source":"{source}","type":', "type", _TYPE_WIDTH),
+        (f'","source":"{source}","type":', "type", type_width),
         (',"time":"', "time", _TIME_WIDTH),
         ('","datacontenttype":"application/json","data":', "data", data_width),
     ):

@@ -196,7 +196,7 @@ def _run(options: argparse.Namespace) -> Result:
         seed=run.info.seed,
         run_id=run.info.run_id,
         producer=options.producer,
-        mix=Mix(types=run.info.mix) if run.info.mix else Mix(),
+        mix=Mix(types=run.info.mix, phases=run.info.phases) if run.info.mix else Mix(),
         mode=options.mode or target.ingest.mode,
         path=endpoint.path,
         batch=options.batch,

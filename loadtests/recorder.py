@@ -126,6 +126,7 @@ class Recorder:
 
     def __init__(self, run: RunDir, *, process: str, clock: Clock) -> None:
         run_id = run.info.run_id
+        self._clock = clock
         self._labels = {"process": process}
         self.counts = Counts()
         self._second = _Second()
@@ -143,6 +144,11 @@ class Recorder:
         self.counts.offered += arrival.count
         self._second.offered += arrival.count
         record_ns(self._histograms["dispatch"], now_ns - arrival.intended_ns)
+
+    def turned(self, producer: int, first: int, phase: int) -> None:
+        """Record that the event types of *producer* follow *phase* of the mix from event *first* on."""
+        with _failing():
+            self._ledger.turn(producer=producer, first=first, phase=phase, now_ns=self._clock())
 
     def sending(self, arrival: Arrival, *, sent_ns: int) -> list[int]:
         """Record the attempt that is about to leave; return its numbers in the ledger. Call before a byte is sent."""

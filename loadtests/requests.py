@@ -31,11 +31,13 @@ class Requests:
     """Number the events of one producer and write them as requests.
 
     Args:
-        factory: Makes the event factory of a producer: this one's, and its twin's when first needed.
+        factory: Makes the event factory of a producer, this one's or its twin's, when it is first needed.
         producer: Whose events.
         shapes: What each request is meant to be.
         limits: The contract's, for requests that are sized by them.
         compress: Send bodies gzipped.
+        phase_of: Which phase of the mix holds at an instant; None when there are none.
+        turned: Called with (producer, first event, phase) before events of another phase are used.
     """
 
     def __init__(
@@ -46,14 +48,18 @@ class Requests:
         shapes: Shapes,
         limits: RequestLimits | None = None,
         compress: bool = False,
+        phase_of: Callable[[int], int] | None = None,
+        turned: Callable[[int, int, int], None] = lambda _producer, _first, _phase: None,
     ) -> None:
         self._factory = factory
         self._producer = producer
         self._shapes = shapes
         self._limits = limits
         self._compress = compress
-        self._events = factory(producer)
-        self._twin: EventFactory | None = None
+        self._phase_of = phase_of
+        self._turned = turned
+        self._phases: dict[int, int] = {}
+        self._made: dict[int, EventFactory] = {}
         self._number = 0
         self._next_sequence = 0
         self._twinless: int | None = None
@@ -63,8 +69,23 @@ class Requests:
         self._number += 1
         return self._shapes.of(self._number - 1)
 
-    def place(self, shape: Shape) -> tuple[Part, ...]:
-        """Choose the events of a request. A twin takes the ids of the last ordinary request that has none yet."""
+    def place(self, shape: Shape, *, intended_ns: int) -> tuple[Part, ...]:
+        """Choose the events of a request that is due at *intended_ns*.
+
+        A twin takes the ids of the last ordinary request that has none yet.
+        """
+        parts = self._choose(shape)
+        if self._phase_of is not None:
+            self._follow(parts[0], self._phase_of(intended_ns))
+        return parts
+
+    def _follow(self, part: Part, phase: int) -> None:
+        if self._phases.get(part.producer) != phase:
+            self._phases[part.producer] = phase
+            self._turned(part.producer, part.first, phase)
+            self._of(part.producer).turn(part.first, phase)
+
+    def _choose(self, shape: Shape) -> tuple[Part, ...]:
         if shape.twin and self._twinless is not None:
             first, self._twinless = self._twinless, None
             return (Part(twin_of(self._producer), first, shape.count, Kind.NORMAL),)
@@ -76,8 +97,7 @@ class Requests:
 
     def render(self, shape: Shape, parts: tuple[Part, ...], *, unix_ns: int) -> Message:
         """Return the request that carries *parts*; its events' `time` is *unix_ns* and the mix's shift."""
-        producer, first = parts[0].producer, parts[0].first
-        events = self._events if producer == self._producer else self._twin_events()
+        first, events = parts[0].first, self._of(parts[0].producer)
         if shape.poison is not None:
             message = _poisoned(events, shape, first, unix_ns)
         elif shape.limit is not None and shape.limit != "batch_events":
@@ -88,10 +108,10 @@ class Requests:
             message = events.render(first, shape.count, unix_ns=unix_ns)
         return compressed(message) if self._compress else message
 
-    def _twin_events(self) -> EventFactory:
-        if self._twin is None:
-            self._twin = self._factory(twin_of(self._producer))
-        return self._twin
+    def _of(self, producer: int) -> EventFactory:
+        if producer not in self._made:
+            self._made[producer] = self._factory(producer)
+        return self._made[producer]
 
 
 def compressed(message: Message) -> Message:

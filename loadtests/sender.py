@@ -190,7 +190,7 @@ class Sender:
 
     def _render(self, arrival: Arrival) -> Message:
         if arrival.message is None:
-            arrival.place(self._requests.place(arrival.shape))
+            arrival.place(self._requests.place(arrival.shape, intended_ns=arrival.intended_ns))
             unix_ns = arrival.intended_ns + self._unix_offset_ns
             arrival.message = self._requests.render(arrival.shape, arrival.parts, unix_ns=unix_ns)
         return arrival.message
@@ -224,7 +224,7 @@ class Sender:
         return self._clock() - arrival.due_ns > self._limits.send_within_s * 1e9
 
     def _give_up(self, arrival: Arrival) -> None:
-        arrival.place(self._requests.place(arrival.shape))
+        arrival.place(self._requests.place(arrival.shape, intended_ns=arrival.intended_ns))
         self._recorder.given_up(arrival, now_ns=self._clock())
 
     def tick(self) -> None:

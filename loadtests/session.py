@@ -70,7 +70,7 @@ class Session:
         contract = run.load_target().contract
         self._sender = Sender(
             connect=lambda: Connection(settings.endpoint, timeout_s=settings.timeout_s, keep_alive=settings.keep_alive),
-            requests=_requests(settings, run, contract, self._producer),
+            requests=self._requests(run, contract),
             recorder=recorder,
             contract=contract,
             policy=settings.retry,
@@ -85,6 +85,35 @@ class Session:
         self._stopping = False
         self._stopped = Event()
         self._ticker = gevent.spawn(self._tick_every_second)
+
+    def _requests(self, run: RunDir, contract: Contract) -> Requests:
+        """Everything that decides what this process sends. Raises BadTraffic."""
+        settings, producer = self._settings, self._producer
+        mix = _mix(settings, run)
+        if mix.collisions and twin_of(producer) >= PRODUCERS_MAX:
+            raise BadTraffic(f"producer {producer} has no twin for colliding ids; lower --producer-base below 4096.")
+        shapes = Shapes(
+            mix,
+            batch=settings.batch,
+            mode=settings.mode,
+            contract=contract,
+            seed=settings.seed,
+            producer=producer,
+            compressed=settings.gzip,
+        )
+        return Requests(
+            lambda of: _factory(settings, run, of, mix),
+            producer=producer,
+            shapes=shapes,
+            limits=contract.limits,
+            compress=settings.gzip,
+            phase_of=self._phase_at if mix.phases else None,
+            turned=self._recorder.turned,
+        )
+
+    def _phase_at(self, intended_ns: int) -> int:
+        traffic = self._settings.traffic
+        return traffic.curve.phase(max(intended_ns - self._start_ns, 0) / 1e9, len(traffic.mix.phases))
 
     @property
     def counts(self) -> Any:
@@ -147,40 +176,23 @@ class Session:
             self._sender.tick()
 
 
-def _requests(settings: Settings, run: RunDir, contract: Contract, producer: int) -> Requests:
-    """Everything that decides what one process sends. Raises BadTraffic."""
-    mix = _mix(settings, run)
-    if mix.collisions and twin_of(producer) >= PRODUCERS_MAX:
-        raise BadTraffic(f"producer {producer} has no twin for colliding ids; lower --producer-base below 4096.")
-
-    def factory(of: int) -> EventFactory:
-        return EventFactory(
-            seed=settings.seed,
-            run_id=run.info.run_id,
-            producer=of,
-            mix=mix,
-            mode=settings.mode,
-            path=settings.endpoint.path,
-            batch=settings.batch,
-        )
-
-    shapes = Shapes(
-        mix,
-        batch=settings.batch,
-        mode=settings.mode,
-        contract=contract,
+def _factory(settings: Settings, run: RunDir, producer: int, mix: Mix) -> EventFactory:
+    return EventFactory(
         seed=settings.seed,
+        run_id=run.info.run_id,
         producer=producer,
-        compressed=settings.gzip,
+        mix=mix,
+        mode=settings.mode,
+        path=settings.endpoint.path,
+        batch=settings.batch,
     )
-    return Requests(factory, producer=producer, shapes=shapes, limits=contract.limits, compress=settings.gzip)
 
 
 def _mix(settings: Settings, run: RunDir) -> Mix:
     """The traffic's mix. run.json says which types the judge expects, so the two must agree."""
     mix = settings.traffic.mix
     expected = run.info.mix or dict(UNIFORM)
-    if _shares(mix.types) != _shares(expected):
+    if _shares(mix.types) != _shares(expected) or mix.phases != run.info.phases:
         raise BadTraffic(
             f"--traffic {settings.traffic.name} sends the types {dict(mix.types)}, but run.json of {run.root.name} "
             f"says {expected}; write the traffic's mix there when the run directory is made."
@@ -211,6 +223,7 @@ def create_run(settings: Settings) -> RunDir:
         versions=_versions(),
         environment={"platform": platform.platform(), "python": platform.python_version()},
         mix=dict(settings.traffic.mix.types),
+        phases=settings.traffic.mix.phases,
     )
     ingest = Ingest(url=url, mode=settings.mode, headers=dict(endpoint.headers))  # type: ignore[arg-type]
     text = f"# Sent by Locust alone, without a scenario.\ntraffic: {settings.traffic.name}\n"

@@ -12,7 +12,7 @@ from loadtests.endpoint import Endpoint, parse_headers
 from loadtests.errors import BadTraffic
 from loadtests.events import MODES, PRODUCERS_MAX
 from loadtests.sender import Limits
-from loadtests.traffic import Traffic, load_profiles, traffic_named
+from loadtests.traffic import ARRIVALS, Traffic, is_file, load_profiles, traffic_named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +51,23 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
 
 
+class _TrafficNames(list[str]):
+    """What the form's drop-down offers; the command line takes files too, which are read and checked later."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and is_file(name))
+
+
 def add_arguments(parser: Any) -> None:
     """Declare our arguments; those that make sense before each start stand in the web form too."""
-    traffic = load_profiles().traffic
     add = parser.add_argument  # Locust's parser knows include_in_web_ui, argparse's groups do not
-    add("--traffic", choices=sorted(traffic), default="steady", help="Rate curve and event mix, from profiles.yaml")
+    add(
+        "--traffic",
+        choices=_TrafficNames(sorted(load_profiles().traffic)),
+        default="steady",
+        help="Rate curve and event mix, from profiles.yaml; or a file that `icequake baseline record` wrote",
+    )
+    add("--arrivals", choices=("as-named", *ARRIVALS), default="as-named", help="How arrivals are spaced on the curve")
     add(
         "--rate-per-user",
         type=float,
@@ -70,6 +82,7 @@ def add_arguments(parser: Any) -> None:
     )
     add("--seed", type=int, default=1, help="Decides ids, content, arrivals and jitter")
     add("--curve-period", type=float, default=0.0, help="Seconds one pass of the curve takes (0: as in profiles.yaml)")
+    add("--speed", type=float, default=1.0, help="How many times faster than in profiles.yaml the curve passes")
     add("--retry-attempts", type=int, default=6, help="Attempts of one request, the first included")
     add("--retry-total", type=float, default=60.0, help="Seconds after which a request is not retried any more")
     add("--request-timeout", type=float, default=10.0, help="Seconds from connecting to the end of an answer")
@@ -103,6 +116,7 @@ def read_settings(options: Namespace, *, host: str | None, stop_timeout_s: float
     if not host:
         raise BadTraffic("--host is missing: give the URL events are posted to, such as http://127.0.0.1:8787/events.")
     _positive("--rate-per-user", options.rate_per_user)
+    _positive("--speed", options.speed)
     _positive("--request-timeout", options.request_timeout)
     _positive("--send-within", options.send_within)
     for name in ("batch", "connections", "retry_attempts"):
@@ -115,7 +129,12 @@ def read_settings(options: Namespace, *, host: str | None, stop_timeout_s: float
         raise BadTraffic(f"--mode {options.mode} carries one event a request; use --batch 1.")
     return Settings(
         endpoint=Endpoint.parse(host, parse_headers(options.ingest_headers)),
-        traffic=traffic_named(options.traffic, period_s=options.curve_period or None),
+        traffic=traffic_named(
+            options.traffic,
+            period_s=options.curve_period or None,
+            speed=options.speed,
+            arrivals=None if options.arrivals == "as-named" else options.arrivals,
+        ),
         rate_per_user=options.rate_per_user,
         batch=options.batch,
         mode=options.mode,

@@ -15,17 +15,19 @@ from functools import cache
 from itertools import accumulate, pairwise
 from pathlib import Path
 from random import Random
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from msgspec import Meta, Struct, field
 
 from loadtests.errors import BadTraffic
 from loadtests.records.content import TYPE_NAMES, UNIFORM
 from loadtests.records.documents import load_yaml
+from loadtests.records.errors import RecordError
 
 PROFILES = Path(__file__).with_name("profiles.yaml")
 
 Arrivals = Literal["constant", "poisson"]
+ARRIVALS: tuple[Arrivals, ...] = get_args(Arrivals)
 Weight = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -91,6 +93,10 @@ class Curve:
         # This form of the quadratic's root is stable where the slope is 0.
         into_s = 2 * rest / (value + root) if rest > 0 and value + root > 0 else 0.0
         return periods * self._period_s + self._times[index] + into_s
+
+    def phase(self, elapsed_s: float, count: int) -> int:
+        """Return in which of *count* equal parts of the period *elapsed_s* lies."""
+        return min(int(self._wrap(elapsed_s)[1] / self._period_s * count), count - 1)
 
     def _wrap(self, elapsed_s: float) -> tuple[float, float]:
         if self._repeat:
@@ -170,6 +176,8 @@ class Mix(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         types: Share of each event type.
         shifts: Share of events whose `time` lies so many seconds from now (negative: late, positive: in the future).
+        phases: Shares of types that follow each other in equal parts of the curve's period, as a recorded log has them by
+            the hour; `types` are then those of the whole, and any names may be used.
         duplicates: Ordinary requests that are sent again.
         collisions: Share of requests that repeat the ids of one before under another source: other events, all to be kept.
         sizes: Share of requests just below, at and just above a limit of the contract.
@@ -179,6 +187,7 @@ class Mix(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     types: dict[str, Weight] = field(default_factory=lambda: dict(UNIFORM))
     shifts: dict[int, Weight] = field(default_factory=lambda: {0: 1.0})
+    phases: list[dict[str, Weight]] = field(default_factory=list)
     duplicates: Duplicates = field(default_factory=Duplicates)
     collisions: Share = 0.0
     sizes: Share = 0.0
@@ -200,12 +209,22 @@ class TrafficSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     arrivals: Arrivals = "constant"
 
 
+class Volume(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many events of each type a recorded log had in each hour, from `start` (RFC 3339) on."""
+
+    start: str
+    events: int
+    events_per_s: float
+    types: dict[str, list[int]]
+
+
 class Profiles(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every named curve, mix and pair of both."""
+    """Every named curve, mix and pair of both; `volume` in a file that `icequake baseline record` wrote."""
 
     curves: dict[str, CurveSpec]
     mixes: dict[str, Mix]
     traffic: dict[str, TrafficSpec]
+    volume: Volume | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +251,7 @@ def load_profiles(path: Path = PROFILES) -> Profiles:
         _known(spec.curve, profiles.curves, f"{path}: traffic.{name}.curve")
         _known(spec.mix, profiles.mixes, f"{path}: traffic.{name}.mix")
     for name, mix in profiles.mixes.items():
-        for kind in mix.types:
+        for kind in mix.types if not mix.phases else ():
             _known(kind, TYPE_NAMES, f"{path}: mixes.{name}.types")
         if not (sum(mix.types.values()) > 0 and sum(mix.shifts.values()) > 0):
             raise BadTraffic(f"{path}: mixes.{name}: the shares must add up to more than 0.")
@@ -246,25 +265,46 @@ def _known(name: str, names: Collection[str], where: str) -> None:
         raise BadTraffic(f"{where}: {name!r} is unknown; there are {', '.join(sorted(names))}.")
 
 
-def traffic_named(name: str, *, period_s: float | None = None, profiles: Profiles | None = None) -> Traffic:
+def traffic_named(
+    name: str, *, period_s: float | None = None, speed: float | None = None, arrivals: Arrivals | None = None
+) -> Traffic:
     """Return the traffic *name*.
 
     Args:
-        name: A key of `traffic` in the profiles.
+        name: A key of `traffic` in profiles.yaml, or the path of a file (.yaml) that holds one traffic.
         period_s: Stretches or squeezes the curve to this many seconds; None keeps the profile's.
-        profiles: Where to look; the bundled `profiles.yaml` by default.
+        speed: Squeezes the curve so many times instead.
+        arrivals: How arrivals are spaced; None keeps the profile's.
 
     Raises:
         BadTraffic: there is no such traffic.
     """
-    profiles = profiles or load_profiles()
-    _known(name, profiles.traffic, "--traffic")
+    name, profiles = _find(name)
     spec = profiles.traffic[name]
     curve = profiles.curves[spec.curve]
     return Traffic(
         name=name,
         about=spec.about,
-        curve=Curve(curve.points, period_s=period_s or curve.period_s, repeat=curve.repeat),
+        curve=Curve(curve.points, period_s=period_s or curve.period_s / (speed or 1.0), repeat=curve.repeat),
         mix=profiles.mixes[spec.mix],
-        arrivals=spec.arrivals,
+        arrivals=arrivals or spec.arrivals,
     )
+
+
+def is_file(name: str) -> bool:
+    """Whether *name* is meant as the path of a traffic file."""
+    return name.endswith((".yaml", ".yml"))
+
+
+def _find(name: str) -> tuple[str, Profiles]:
+    if not is_file(name):
+        profiles = load_profiles()
+        _known(name, profiles.traffic, "--traffic")
+        return name, profiles
+    try:
+        profiles = load_profiles(Path(name))
+    except RecordError as error:
+        raise BadTraffic(str(error)) from error
+    if len(profiles.traffic) != 1:
+        raise BadTraffic(f"{name}: a traffic file holds one traffic, this one {len(profiles.traffic)}.")
+    return next(iter(profiles.traffic)), profiles

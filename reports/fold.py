@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from loadtests.records.content import TYPE_NAMES, Content
+from loadtests.records.content import Content
 from loadtests.records.identity import Identity, parse_source
 from loadtests.records.target import Columns
 from reports.keyset import Counted, count, merge
@@ -270,7 +270,7 @@ class _Rows:
     def wrong_type(self, chosen: Spots, content: Content, producer: int, sequences: U64) -> npt.NDArray[np.bool_]:
         """Which of *chosen* have another type than was sent."""
         stored = _dictionary(self.batch[self._columns.type])
-        index_of = {name: index for index, name in enumerate(TYPE_NAMES)}
+        index_of = {name: index for index, name in enumerate(content.names)}
         names = [_text(name) for name in stored.dictionary.to_pylist()]
         translate = np.array([*(index_of.get(name, 255) for name in names), 255], dtype=np.uint8)
         codes = pc.fill_null(stored.indices, len(translate) - 1).to_numpy(zero_copy_only=False)

@@ -24,6 +24,7 @@ from pyiceberg.table import FileScanTask, Table
 from loadtests.records.content import Content
 from loadtests.records.errors import CorruptRecord, RecordError
 from loadtests.records.identity import Identity
+from loadtests.records.ledger import Record, read_ledgers
 from loadtests.records.rundir import RunDir
 from reports import second_engine
 from reports.errors import ReportError, TableUnreadable
@@ -85,7 +86,16 @@ def subject_of(run: RunDir) -> Subject:
     """Return whose events to look for in the table of *run*, and where."""
     info = run.info
     columns = run.load_target().table.columns
-    return Subject(info.run_id, Identity(info.seed, info.run_id), Content(info.seed, info.mix or None), columns)
+    return Subject(info.run_id, Identity(info.seed, info.run_id), _content_of(run), columns)
+
+
+def _content_of(run: RunDir) -> Content:
+    """What the run's events say; of a replay, the ledgers know when which phase began."""
+    content = Content(run.info.seed, run.info.mix or None, phases=run.info.phases)
+    for ledger in read_ledgers(run.ledger) if run.info.phases else []:
+        for row in ledger.records[ledger.records["record"] == Record.TURN]:
+            content.turn(int(row["producer"]), int(row["first"]), int(row["status"]))
+    return content
 
 
 def observe(run: RunDir) -> Observed:

@@ -7,6 +7,7 @@ zero-padded to a fixed width, so that another engine can recompute them in SQL.
 from __future__ import annotations
 
 import hashlib
+from bisect import insort
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -16,11 +17,15 @@ import numpy.typing as npt
 U64 = npt.NDArray[np.uint64]
 
 TYPE_NAMES: tuple[str, ...] = ("page.view", "click", "search", "purchase", "heartbeat")
-"""Every event type the generator sends; weights choose among them."""
+"""Every event type the generator sends, unless it replays a recorded log; weights choose among them."""
 
 UNIFORM: Mapping[str, float] = {"page.view": 1, "click": 1, "search": 1}
 """The default mix: three types in equal shares."""
 
+TYPES_MAX = 250
+"""An event type's index is one byte, and readers keep a few values for themselves."""
+
+_PHASE_BITS = 16
 _MODULUS = np.uint64(99_999_989)  # the largest prime below 10**8: eight digits
 _SEQUENCE_DIGITS = 12
 _BLOCK = 1 << 14
@@ -33,13 +38,27 @@ class Content:
 
     Args:
         seed: The run's seed.
-        weights: Share of each event type, by name from `TYPE_NAMES`; need not add up to one.
+        weights: Share of each event type; need not add up to one. Names are those of `TYPE_NAMES`, unless there are phases.
+        phases: Shares that change as traffic goes on, as recorded from a real log: one mapping a phase, with any names. A
+            producer's events follow them from its first `turn` on.
     """
 
-    def __init__(self, seed: int, weights: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self, seed: int, weights: Mapping[str, float] | None = None, *, phases: Sequence[Mapping[str, float]] = ()
+    ) -> None:
         self._seed = seed
         self._producer = lru_cache(maxsize=None)(self._make_producer)
-        self._type_of_bucket = _buckets(dict(weights) if weights else dict(UNIFORM))
+        weights = dict(weights) if weights else dict(UNIFORM)
+        self.names = tuple(sorted({*weights, *(name for phase in phases for name in phase)})) if phases else TYPE_NAMES
+        if len(self.names) > TYPES_MAX:
+            raise ValueError(f"{len(self.names)} event types; at most {TYPES_MAX} can be told apart")
+        self._type_of_bucket = _buckets(weights, self.names)
+        self._phases = [_buckets(phase, self.names, 1 << _PHASE_BITS) for phase in phases]
+        self._turns: dict[int, list[tuple[int, int]]] = {}
+
+    def turn(self, producer: int, first: int, phase: int) -> None:
+        """From sequence *first* on, the types of *producer* follow *phase*, until its next turn."""
+        insort(self._turns.setdefault(producer, []), (first, phase))
 
     def _make_producer(self, producer: int) -> _Template:
         return _Template(self._seed, producer)
@@ -57,18 +76,28 @@ class Content:
         return self._producer(producer).width
 
     def types(self, producer: int, sequences: U64) -> npt.NDArray[np.uint8]:
-        """Return the index into `TYPE_NAMES` of each event's type."""
+        """Return the index into `names` of each event's type."""
+        # The golden ratio spreads consecutive sequences evenly, so that shares hold for any stretch of them.
         mixed = (sequences + np.uint64(producer)) * np.uint64(0x9E3779B97F4A7C15)
+        if producer in self._turns:
+            return self._phased(self._turns[producer], sequences, mixed >> np.uint64(64 - _PHASE_BITS))
         buckets = (mixed >> np.uint64(40)) % np.uint64(len(self._type_of_bucket))
         return self._type_of_bucket[buckets.astype(np.intp)]
 
+    def _phased(self, turns: list[tuple[int, int]], sequences: U64, buckets: U64) -> npt.NDArray[np.uint8]:
+        firsts = np.array([first for first, _ in turns], dtype=np.uint64)
+        turn = np.maximum(np.searchsorted(firsts, sequences, side="right") - 1, 0)
+        phase = np.array([phase for _, phase in turns])[turn]
+        types: npt.NDArray[np.uint8] = np.stack(self._phases)[phase, buckets.astype(np.intp)]
+        return types
 
-def _buckets(weights: Mapping[str, float], size: int = 1000) -> npt.NDArray[np.uint8]:
+
+def _buckets(weights: Mapping[str, float], names: Sequence[str], size: int = 1000) -> npt.NDArray[np.uint8]:
     """A table of *size* type indices in which each type has its share."""
-    unknown = sorted(set(weights) - set(TYPE_NAMES))
+    unknown = sorted(set(weights) - set(names))
     if unknown or not sum(weights.values()) > 0 or min(weights.values()) < 0:
-        raise ValueError(f"event weights {dict(weights)!r}: use non-negative shares of {', '.join(TYPE_NAMES)}")
-    edges = np.cumsum([weights.get(name, 0.0) for name in TYPE_NAMES])
+        raise ValueError(f"event weights {dict(weights)!r}: use non-negative shares of {', '.join(names)}")
+    edges = np.cumsum([weights.get(name, 0.0) for name in names])
     return np.searchsorted(edges / edges[-1], (np.arange(size) + 0.5) / size).astype(np.uint8)
 
 

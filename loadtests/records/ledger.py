@@ -28,6 +28,8 @@ class Record(enum.IntEnum):
 
     ATTEMPT = 1
     DONE = 2
+    TURN = 3
+    """No attempt: from event `first` of `producer` on, the types follow phase `status` of the mix; `count` is 0."""
 
 
 class Outcome(enum.IntEnum):
@@ -180,6 +182,10 @@ class LedgerWriter:
                 self._requests, 0,
             )
         )  # fmt: skip
+
+    def turn(self, *, producer: int, first: int, phase: int, now_ns: int) -> None:
+        """Record that the events of *producer* follow *phase* of the mix from *first* on; before any of them is sent."""
+        self._write(_PACK.pack(Record.TURN, 0, producer, 0, phase, 0, Outcome.NONE, first, 0, 0, now_ns, 0, 0))
 
     def close(self) -> None:
         """Close the file; it stays readable at any moment before that too."""

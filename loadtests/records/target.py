@@ -18,15 +18,22 @@ from loadtests.records.schema import schema_name
 
 KIND = "target"
 
+Mode = Literal["batch", "structured", "binary", "json-events"]
+"""How CloudEvents are written in HTTP; json-events is `{"events": [...]}`."""
 Positive = Annotated[float, Meta(gt=0)]
 Url = Annotated[str, Meta(pattern="^https?://", description="An http or https URL.")]
 
 
 class Ingest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where events go in."""
+    """Where events go in, and how they are written unless a scenario says otherwise.
+
+    Attributes:
+        paths: By mode, paths other than the URL's.
+    """
 
     url: Url
-    mode: Literal["batch", "structured", "binary", "json-events"] = "batch"
+    mode: Mode = "batch"
+    paths: dict[Mode, Annotated[str, Meta(pattern="^/")]] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
 
 
