@@ -195,13 +195,15 @@ class Runner:
 
     def _create(self) -> RunDir:
         scenario, request = self._plan.scenario, self._request
+        mix = traffic_named(scenario.traffic.profile).mix
         info = RunInfo(
             run_id=new_run_id(),
             scenario=scenario.name,
             target=self._target.name,
             seed=request.seed,
             stack=self._stack.name,
-            mix=dict(traffic_named(scenario.traffic.profile).mix.types),
+            mix=dict(mix.types),
+            phases=mix.phases,
             argv=list(request.argv),
             versions=versions(),
             environment=environment(),
