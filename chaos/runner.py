@@ -23,7 +23,7 @@ from chaos import halt
 from chaos.display import Display
 from chaos.drills.hands import Hands
 from chaos.drills.steps import DrillSteps
-from chaos.drills.table import CatalogFiles
+from chaos.drills.table import RunTable
 from chaos.errors import ChaosError, NotAllowed
 from chaos.faults.clock import environment_for
 from chaos.faults.env import Env
@@ -318,12 +318,11 @@ class Runner:
             time.sleep(POLL_S)
 
     def _drill_steps(self) -> DrillSteps:
-        files = CatalogFiles(
-            self._stack.pyiceberg_properties(direct=True), self._table_identifier(), self.run.root / "repair-backup"
-        )
+        direct, faulted = (self._stack.pyiceberg_properties(direct=direct) for direct in (True, False))
+        table = RunTable(direct, faulted, self._table_identifier(), backup=self.run.root / "repair-backup")
         hands = Hands(
             self._placed, self._process, self._timeline, self._env_of,
-            acked=self._acked_now, look=lambda: self._sampler.visible, files=files,
+            acked=self._acked_now, looked=lambda: self._sampler.visible, table=table,
             end_traffic=self._traffic_ends.set, traffic_ended=lambda: self._window.traffic_end_ns is not None,
             noticed=self._noticed,
         )  # fmt: skip

@@ -27,7 +27,9 @@ MODULES = {
     "export-clear-replay": "export_clear_replay",
     "reset-accounted": "reset_accounted",
     "scale-buffer": "scale_buffer",
+    "restore-permissions": "restore_permissions",
     "drain-and-restart": "drain_and_restart",
+    "repair-the-table": "repair_the_table",
 }
 NEEDS = ("process", "admin")
 

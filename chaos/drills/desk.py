@@ -37,11 +37,60 @@ class NoParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of a drill that can be done in one way only."""
 
 
-class TableFiles(Protocol):
-    """What a drill asks of the table."""
+@dataclass(frozen=True)
+class Look:
+    """What the table showed when it was looked at.
+
+    Attributes:
+        t_s: When, on the monotonic clock.
+        acked: Acknowledged events that were known of then.
+        visible: How many of them the table showed.
+        unseen_since_s: When the oldest of the others was acknowledged; None when there was none.
+    """
+
+    t_s: float = 0.0
+    acked: int = 0
+    visible: int = 0
+    unseen_since_s: float | None = None
+
+    def shows_all_before(self, moment_s: float) -> bool:
+        """Tell whether every event that was acknowledged before a moment was visible."""
+        return self.t_s > moment_s and (self.unseen_since_s is None or self.unseen_since_s > moment_s)
+
+
+@dataclass(frozen=True)
+class Mended:
+    """One step of a repair.
+
+    Attributes:
+        recipe: What was done; None when there was nothing to do, or nothing that could be done.
+        rows_lost: Rows that are gone for good by it.
+        left: What cannot be mended, and why, in sentences.
+    """
+
+    recipe: str | None = None
+    rows_lost: int = 0
+    left: tuple[str, ...] = ()
+
+
+class Table(Protocol):
+    """What a drill asks of the table; each method raises DrillFailed."""
 
     def rows_of(self, paths: list[str]) -> dict[str, int]:
         """Return the number of rows read from each of *paths* that the current snapshot references."""
+        ...
+
+    def critical(self) -> list[str]:
+        """Let the doctor look at the table; return its critical findings, in sentences."""
+        ...
+
+    def mend(self, *, accept_loss: bool) -> Mended:
+        """Do the next step of a repair, with a backup of what it replaces."""
+        ...
+
+    def denied(self) -> dict[str, str]:
+        """Try what the collector needs of the object store, by its own way and with its credentials; return what is denied
+        (PUT, HEAD, GET, LIST, multipart upload, conditional PUT, DELETE) and the answer."""
         ...
 
 
@@ -126,11 +175,12 @@ class Desk:
 
     Attributes:
         admin: The collector's admin listener.
-        table: The table's files.
+        table: The table, for what is asked of it past every fault.
         stop: Ends the collector with SIGTERM; returns its exit status.
         start: Starts it, with more environment, and returns when it is ready.
         end_traffic: Ends the traffic and waits for the last answers.
-        acked, visible: Events acknowledged so far, and how many of them the table shows.
+        acked: Events acknowledged so far.
+        look: The latest look at the table.
         fault: A fault of the catalogue, with parameters, that is on for the length of a `with` block.
         idle: Called while waiting; raises when the run cannot go on.
         write: Writes a line of the timeline.
@@ -138,12 +188,12 @@ class Desk:
 
     name: str
     admin: AdminClient
-    table: TableFiles
+    table: Table
     stop: Callable[[], int | None]
     start: Callable[[Mapping[str, str]], None]
     end_traffic: Callable[[], None]
     acked: Callable[[], int]
-    visible: Callable[[], int]
+    look: Callable[[], Look]
     fault: Callable[[str, Mapping[str, Any]], AbstractContextManager[None]]
     idle: Callable[[], None]
     write: Callable[..., Any]
@@ -167,6 +217,20 @@ class Desk:
             self.idle()
             self.sleep(POLL_S)
         return True
+
+    def visible(self) -> int:
+        """Acknowledged events that the table shows."""
+        return self.look().visible
+
+    def all_visible(self, moment_s: float, at_most_s: float = 60.0) -> bool:
+        """Wait until every event that was acknowledged before a moment is visible; tell whether that came in time."""
+        return self.wait(lambda: self.look().shows_all_before(moment_s), at_most_s)
+
+    def accepts(self, at_most_s: float = 20.0) -> None:
+        """Check that events are accepted."""
+        before = self.acked()
+        flows = self.wait(lambda: self.acked() > before, at_most_s)
+        self.check("accepts", flows, f"{self.acked() - before} events were acknowledged since")
 
     def buffered(self) -> int:
         """Events that the collector holds now. Raises DrillFailed."""

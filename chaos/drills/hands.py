@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.drills.desk import AdminClient, Desk, DrillFailed
-from chaos.drills.table import CatalogFiles
+from chaos.drills.desk import AdminClient, Desk, DrillFailed, Look
+from chaos.drills.table import RunTable
 from chaos.errors import NotReady
 from chaos.faults import catalogue
 from chaos.faults.env import Env
@@ -31,8 +31,8 @@ class Hands:
         process: The target, or None when it is not ours to stop.
         env_of: Gives a step its environment.
         acked: Events acknowledged so far.
-        look: The auditor's latest line.
-        files: The run's table.
+        looked: The auditor's latest line.
+        table: The run's.
         end_traffic: Ends the traffic; returns at once.
         traffic_ended: Whether the last answers are there.
         noticed: What the run already knows of; the target's ending by a drill is added.
@@ -43,8 +43,8 @@ class Hands:
     timeline: Timeline
     env_of: Callable[[Step], Env]
     acked: Callable[[], int]
-    look: Callable[[], Mapping[str, Any]]
-    files: CatalogFiles
+    looked: Callable[[], Mapping[str, Any]]
+    table: RunTable
     end_traffic: Callable[[], None]
     traffic_ended: Callable[[], bool]
     noticed: set[str]
@@ -55,12 +55,12 @@ class Hands:
         desk = Desk(
             name=step.drill.name,
             admin=AdminClient(admin.url if admin is not None else NO_ADMIN, self._token()),
-            table=self.files,
+            table=self.table,
             stop=self._stop,
             start=self._start,
             end_traffic=lambda: self._end_traffic(desk),
             acked=self.acked,
-            visible=lambda: visible_of(self.look()),
+            look=lambda: look_of(self.looked()),
             fault=lambda name, params: self._fault(step.index, name, params),
             idle=idle,
             write=write,
@@ -112,7 +112,11 @@ class Hands:
             nemesis.stop()
 
 
-def visible_of(look: Mapping[str, Any]) -> int:
-    """Return how many acknowledged events the table showed at a look of the auditor; 0 before the first whole one."""
-    acked, pending = look.get("acked"), look.get("pending")
-    return acked - pending if isinstance(acked, int) and isinstance(pending, int) else 0
+def look_of(line: Mapping[str, Any]) -> Look:
+    """Return what a line of the auditor says; one that is no whole look says nothing."""
+    acked, pending, t_ns, age_s = (line.get(name) for name in ("acked", "pending", "t_ns", "freshness_s"))
+    if not isinstance(acked, int) or not isinstance(pending, int) or not isinstance(t_ns, int):
+        return Look()
+    t_s = t_ns / 1e9
+    unseen = pending > 0 and isinstance(age_s, int | float)
+    return Look(t_s, acked, acked - pending, t_s - float(age_s or 0) if unseen else None)

@@ -1,33 +1,99 @@
-"""What drills ask of the run's table, read past every fault."""
+"""What drills ask of the run's table: its files, the doctor, a repair, and what its store denies the collector."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
-from chaos.drills.desk import DrillFailed
+from chaos.drills.desk import DrillFailed, Mended
+
+# pyiceberg takes a second to import, which only drills need to spend: it, and what imports it, is imported where it is used.
+
+T = TypeVar("T")
 
 
-class CatalogFiles:
-    """Data files of a table.
+class RunTable:
+    """The table of a run, see `chaos.drills.desk.Table`.
 
     Args:
-        properties: pyiceberg catalog properties.
+        direct: pyiceberg catalog properties, past every fault.
+        faulted: By the collector's own way.
+        backup: Where a repair keeps the old bytes of what it replaces.
     """
 
-    def __init__(self, properties: Mapping[str, str], identifier: str) -> None:
-        self._properties, self._identifier = dict(properties), identifier
+    def __init__(self, direct: Mapping[str, str], faulted: Mapping[str, str], identifier: str, *, backup: Path) -> None:
+        self._direct, self._faulted = dict(direct), dict(faulted)
+        self._identifier, self._backup = identifier, backup
 
     def rows_of(self, paths: list[str]) -> dict[str, int]:
         """Return the number of rows read from each of *paths* that the current snapshot references."""
-        from pyiceberg.catalog import load_catalog  # takes a second, which only drills need to spend
 
-        try:
-            table = load_catalog("drill", **self._properties).load_table(self._identifier)
+        def read() -> dict[str, int]:
+            table = self._load(self._direct)
             referenced = {task.file.file_path for task in table.scan().plan_files()}
             return {path: _rows(table, path) for path in paths if path in referenced}
-        except Exception as error:  # whatever pyiceberg, Arrow or the network has to say, the files were not readable
-            raise DrillFailed(f"the table could not be read: {error}") from error
+
+        return _translated("the table could not be read", read)
+
+    def critical(self) -> list[str]:
+        """Let the doctor look at all of the table."""
+        from chaos.table.findings import Severity
+
+        found = self._examine().findings.kept
+        return [f"{one.name} {one.object}: {one.detail}" for one in found if one.severity is Severity.CRITICAL]
+
+    def mend(self, *, accept_loss: bool) -> Mended:
+        """Do the first thing that is to be done about what the doctor finds."""
+        return _translated("the table could not be mended", lambda: self._mend(accept_loss=accept_loss))
+
+    def _mend(self, *, accept_loss: bool) -> Mended:
+        from chaos.table.repair import Repairer, backup_into, carry_out
+        from chaos.table.store import FileIOStore
+
+        report = self._examine()
+        table = self._load(self._direct)
+        store = FileIOStore(table.io)
+        plan, refused = Repairer(table, store, now_ms=int(time.time() * 1000)).next(report)
+        left = tuple(f"{one.finding.name} {one.finding.object}: {one.why}" for one in refused)
+        if plan is None:
+            return Mended(left=left)
+        if plan.rows_lost and not accept_loss:
+            return Mended(left=(*left, f"{plan.recipe} would lose {plan.rows_lost} rows for good"))
+        carry_out(plan, store, backup_into(self._backup))
+        return Mended(plan.recipe, plan.rows_lost, left)
+
+    def denied(self) -> dict[str, str]:
+        """Try every operation once, below the table's prefix."""
+        from chaos.table.preflight import Preflight
+
+        def tried() -> dict[str, str]:
+            location, properties = self._load(self._direct).location(), self._faulted
+            found = list(Preflight(properties, location, secrets.token_hex(4)).permissions())
+            return {one.operation: one.detail for one in found if one.allowed is False}
+
+        return _translated("permissions could not be tried", tried)
+
+    def _examine(self) -> Any:
+        from chaos.table.clinic import Visit, visit
+
+        return visit(Visit(self._direct, self._identifier, time.time(), secrets.token_hex(4), writes=False))
+
+    def _load(self, properties: Mapping[str, str]) -> Any:
+        from chaos.table.doctor import load
+
+        return load(dict(properties), self._identifier)
+
+
+def _translated(what: str, action: Callable[[], T]) -> T:
+    try:
+        return action()
+    except DrillFailed:
+        raise
+    except Exception as error:  # whatever pyiceberg, Arrow, boto3 or the network has to say, it was not done
+        raise DrillFailed(f"{what}: {' '.join(str(error).split())[:300]}") from error
 
 
 def _rows(table: Any, path: str) -> int:

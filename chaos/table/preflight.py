@@ -130,7 +130,8 @@ class Preflight:
             status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
             detail = f"{code}: {error.response.get('Error', {}).get('Message', '')}"[:200]
             refused = code in (*_DENIED, *_PRECONDITION) or status in (401, 403, 412)
-            return Permission(operation, False if refused or status < 500 else None, detail)
+            absent = status == 404  # the scratch object could not be written, which says nothing about this operation
+            return Permission(operation, False if refused or (status < 500 and not absent) else None, detail)
         except BotoCoreError as error:
             return Permission(operation, None, sentence(error))
         return Permission(operation, True)

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from chaos.cli import icequake, run_command
 from chaos.drills import MODULES, find_drill
-from chaos.drills.desk import AdminClient, Desk, DrillFailed, perform, read_backup
-from chaos.drills.hands import visible_of
+from chaos.drills.desk import AdminClient, Desk, DrillFailed, Look, Mended, perform, read_backup
+from chaos.drills.hands import look_of
 from chaos.errors import BadInput
 from loadtests.records.target import Ingest, Process, Target
 
@@ -29,10 +29,10 @@ class Pretender:
         self.acked = 300
         self.discarded = 0
         self.size = "2000"
-        self.status: int | None = 0
         self.log: list[dict[str, Any]] = []
-        self.faults: list[str] = []
-        self.now_s = 0.0
+        self.on: list[str] = []
+        self.since_s, self.starved, self.mended = 0.5, False, False
+        self.now_s = 1.0
         self.running = True
 
     # -- the admin listener
@@ -58,7 +58,7 @@ class Pretender:
         return answer
 
     def _flush(self, _body: bytes) -> dict[str, Any]:
-        if self.lies == "flush refused":
+        if self.lies == "flush refused" or ("r2-403" in self.on and self.lies != "permission not needed"):
             raise DrillFailed("POST /flush was answered with 503: the flush was not decided")
         if self.lies == "flush does nothing":
             return {"flushes": [], "buffered_events": len(self.waiting)}
@@ -86,27 +86,62 @@ class Pretender:
     def rows_of(self, paths: list[str]) -> dict[str, int]:
         return {} if self.lies == "orphan" else dict.fromkeys(paths, len(self.table))
 
+    def critical(self) -> list[str]:
+        return ["manifest-missing m1"] if "manifest-deleted" in self.on and self.lies != "doctor is blind" else []
+
+    def mend(self, *, accept_loss: bool) -> Mended:
+        if "manifest-deleted" not in self.on or self.lies == "cannot mend":
+            return Mended(left=("a guess",) if self.lies == "cannot mend" else ())
+        if self.lies != "mends nothing":
+            self.on.remove("manifest-deleted")
+            return Mended("rebuild-manifest")
+        self.mended, again = True, self.mended
+        return Mended() if again else Mended("rebuild-manifest")
+
+    def denied(self) -> dict[str, str]:
+        if self.lies == "still denied" or "r2-403" in self.on:
+            names = ("PUT", "multipart upload", "conditional PUT")
+            return dict.fromkeys(names if self.lies != "wrong name" else ("GET",), "AccessDenied")
+        return {}
+
+    def look(self) -> Look:
+        waits = bool(self.waiting) or self.lies == "lost"
+        return Look(
+            self.now_s, self.acked, len(self.table), (0.5 if self.lies == "lost" else self.since_s) if waits else None
+        )
+
+    @contextmanager
+    def fault(self, name: str, params: Mapping[str, Any]) -> Iterator[None]:
+        self.on.append(name)
+        if name == "r2-403":
+            self.waiting += [f"w{n}" for n in range(100)]
+            self.acked += 100
+        yield
+        if name in self.on:
+            self.on.remove(name)
+        if name == "r2-403":
+            self._flush(b"")
+
     def stop(self) -> int | None:
         self.running = False
-        if self.lies != "killed":
+        if self.lies not in ("killed", "stays", "forgets"):
             self.table, self.waiting = self.table + self.waiting, []
-        return -9 if self.lies == "killed" else self.status
+        elif self.lies == "forgets":
+            self.waiting = self.waiting[10:]
+        return {"killed": -9, "stays": 3, "forgets": 3}.get(self.lies, 0)
 
     def start(self, env: Mapping[str, str]) -> None:
         self.running = self.lies != "refuses"
         self.size = env.get("ICEBERG_BUFFER_SIZE", self.size) if self.lies != "old size" else self.size
 
-    @contextmanager
-    def fault(self, name: str, params: Mapping[str, Any]) -> Iterator[None]:
-        self.faults.append(name)
-        yield
-        self.faults.append("healed")
-
     def desk(self, name: str) -> Desk:
         def idle() -> None:
-            if self.running and self.lies != "refuses":
+            if self.running and self.lies != "refuses" and "ingest-down" not in self.on:
                 self.acked += 1
                 self.table.append(f"late{self.acked}")
+            if self.running and not self.waiting and self.starved:
+                self.waiting, self.since_s = [f"n{self.now_s}-{n}" for n in range(100)], self.now_s + 0.01
+                self.acked += 100
 
         def sleep(seconds: float) -> None:
             self.now_s += seconds
@@ -119,7 +154,7 @@ class Pretender:
             start=self.start,
             end_traffic=lambda: None,
             acked=lambda: self.acked,
-            visible=lambda: len(self.table),
+            look=self.look,
             fault=self.fault,
             idle=idle,
             write=lambda event, **fields: self.log.append({"event": event, **fields}),
@@ -129,6 +164,7 @@ class Pretender:
 
     def do(self, name: str) -> list[str]:
         """Do a drill; return the post-conditions that do not hold, and how it ended."""
+        self.starved = name == "repair-the-table"  # it flushes twice before there is anything to repair
         perform(name, find_drill(name).perform, self.desk(name))
         broken = [entry["check"] for entry in self.log if entry["state"] == "checked" and not entry["ok"]]
         return [*broken, self.log[-1]["state"]]
@@ -163,6 +199,18 @@ def test_every_drill_holds_with_a_collector_that_does_right(name: str) -> None:
         ("scale-buffer", "refuses", "accepts"),
         ("drain-and-restart", "killed", "ended"),
         ("drain-and-restart", "refuses", "accepts"),
+        ("drain-and-restart", "lost", "drained"),
+        ("drain-and-restart", "forgets", "left on disk"),
+        ("restore-permissions", "still denied", "before"),
+        ("restore-permissions", "wrong name", "named"),
+        ("restore-permissions", "permission not needed", "held"),
+        ("restore-permissions", "lost", "drained"),
+        ("repair-the-table", "doctor is blind", "failed"),
+        ("repair-the-table", "cannot mend", "mended"),
+        ("repair-the-table", "mends nothing", "sound"),
+        ("repair-the-table", "killed", "stopped"),
+        ("repair-the-table", "refuses", "accepts"),
+        ("repair-the-table", "lost", "all back"),
     ],
 )
 def test_a_collector_that_does_wrong_is_noticed(name: str, lies: str, seen: str) -> None:
@@ -188,10 +236,30 @@ def test_an_empty_buffer_is_no_drill() -> None:
     assert "did not hold 200 events" in empty.log[-1]["reason"]
 
 
+def test_a_drain_may_leave_events_on_disk() -> None:
+    """Then exactly those are missing that the next start finds, and a flush brings them back."""
+    stays = Pretender("stays")
+
+    assert stays.do("drain-and-restart") == ["done"]
+    assert "left on disk" in [entry.get("check") for entry in stays.log]
+
+
 def test_visible_is_what_is_acknowledged_and_no_longer_pending() -> None:
-    """The auditor's count of acknowledged events alone says nothing of the table."""
-    assert visible_of({"acked": 10, "pending": 4}) == 6
-    assert visible_of({"acked": 10, "error": "no table"}) == visible_of({}) == 0
+    """The auditor's count of acknowledged events alone says nothing of the table; a look that failed says nothing at all."""
+    whole = look_of({"t_ns": 9_000_000_000, "acked": 10, "pending": 4, "freshness_s": 2.5})
+
+    assert whole == Look(9.0, 10, 6, 6.5)
+    assert whole.shows_all_before(6.0)
+    assert not whole.shows_all_before(7.0)
+    assert look_of({"t_ns": 9_000_000_000, "acked": 10, "pending": 0, "freshness_s": 0.0}).shows_all_before(8.9)
+    assert look_of({"t_ns": 1, "error": "no table"}) == look_of({}) == Look()
+
+
+def test_damage_is_an_object_fault() -> None:
+    """Another fault would leave nothing to repair, and is refused with those that there are."""
+    with pytest.raises(BadInput, match=r"'slow-r2' damages no object; there are manifest-list-deleted"):
+        find_drill("repair-the-table", {"fault": "slow-r2"})
+    assert find_drill("repair-the-table", {"fault": ""}).params["fault"] == ""
 
 
 def test_half_a_backup_ends_between_lines() -> None:
