@@ -1,15 +1,20 @@
 """A wall clock that steps: an NTP correction, a suspended virtual machine, an operator with `date -s`.
 
 The target runs under libfaketime, which lets its clock be set while it runs, and leaves its monotonic clock and every other
-process alone. Where libfaketime comes from: `apt-get install libfaketime`, `brew install libfaketime`.
+process alone. It is found in the Python package of that name, or where package managers put it. Version 0.9.10, which
+distributions still have, lets sleeps fail that count on the monotonic clock, so whatever is found is tried before it is used.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -25,14 +30,17 @@ SEEN_WITHIN_S = 15.0
 NEAR_S = 10.0
 LEAST_STEP_S = 60.0
 POLL_S = 0.1
+PACKAGE = "libfaketime"
 LIBRARIES = (
-    "/usr/lib/*/faketime/libfaketimeMT.so.1",
-    "/usr/lib/faketime/libfaketimeMT.so.1",
-    "/usr/lib64/faketime/libfaketimeMT.so.1",
-    "/usr/local/lib/faketime/libfaketimeMT.so.1",
+    "/usr/lib/*/faketime/libfaketime.so.1",
+    "/usr/lib/faketime/libfaketime.so.1",
+    "/usr/lib64/faketime/libfaketime.so.1",
+    "/usr/local/lib/faketime/libfaketime.so.1",
     "/opt/homebrew/lib/faketime/libfaketime.1.dylib",
 )
-MISSING = "there is no libfaketime on this machine (apt-get install libfaketime)"
+MISSING = "there is no libfaketime that works on this machine (`pip install libfaketime` brings one)"
+TRIAL = "import time; a = time.monotonic(); time.sleep(0.01); print(round(time.time()), time.monotonic() - a < 9)"
+TRIAL_S = 10.0
 
 
 class ClockStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,15 +63,7 @@ class ClockStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if library is None:
             return {}
         set_clock(run / FILE, 0)
-        preload = "DYLD_INSERT_LIBRARIES" if sys.platform == "darwin" else "LD_PRELOAD"
-        return {
-            preload: str(library),
-            "FAKETIME_TIMESTAMP_FILE": str((run / FILE).resolve()),
-            "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "DONT_FAKE_MONOTONIC": "1",  # its name in older versions
-            "NO_FAKE_STAT": "1",
-        }
+        return preloaded(library, run / FILE)
 
     def inject(self, env: Env, name: str) -> ClockInjection:  # noqa: ARG002  # the mechanism's signature
         """Step. Only the target's own clock is wrong, so it ends with it and there is nothing to journal. Raises NotPossible."""
@@ -137,9 +137,49 @@ def environment_for(mechanisms: Iterable[object], run: Path) -> Mapping[str, str
     return env
 
 
+@lru_cache(maxsize=1)
 def find_libfaketime() -> Path | None:
-    """Find the library where package managers put it."""
-    return next((path for pattern in LIBRARIES for path in sorted(Path("/").glob(pattern.lstrip("/")))), None)
+    """Find a libfaketime that works here; None when there is none."""
+    return next((path for path in _candidates() if works(path)), None)
+
+
+def _candidates() -> Iterator[Path]:
+    try:
+        files = importlib.metadata.files(PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    yield from (Path(str(file.locate())) for file in files if file.name in ("libfaketime.so.1", "libfaketime.1.dylib"))
+    for pattern in LIBRARIES:
+        yield from sorted(Path("/").glob(pattern.lstrip("/")))
+
+
+def works(library: Path) -> bool:
+    """Tell whether a program under *library* tells a time that was set, and still sleeps and measures as it should."""
+    ahead_s = 86_400
+    with tempfile.TemporaryDirectory(prefix="icequake-") as scratch:
+        file = Path(scratch) / FILE
+        set_clock(file, ahead_s)
+        argv = [sys.executable, "-S", "-c", TRIAL]
+        env = {**os.environ, **preloaded(library, file)}
+        try:
+            said = subprocess.run(
+                argv, env=env, capture_output=True, text=True, check=True, timeout=TRIAL_S
+            ).stdout.split()
+        except (OSError, subprocess.SubprocessError):
+            return False
+    return len(said) == 2 and _near(int(said[0]) - time.time(), ahead_s) and said[1] == "True"
+
+
+def preloaded(library: Path, file: Path) -> dict[str, str]:
+    """Return the environment in which a program's wall clock is ahead by what *file* says."""
+    preload = "DYLD_INSERT_LIBRARIES" if sys.platform == "darwin" else "LD_PRELOAD"
+    return {
+        preload: str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(file.resolve()),
+        "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "NO_FAKE_STAT": "1",
+    }
 
 
 def set_clock(file: Path, offset_s: float) -> None:
