@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, it 
 
 import yaml
 
-from tests.planted import acknowledging, committing, flushing, reference, stores
+from tests.planted import accepting, acknowledging, clock, committing, flushing, operating, reference, sharing, stores
 from tests.planted.naive import load_naive
 
 HERE = Path(__file__).resolve()
@@ -42,16 +42,20 @@ NAIVE: dict[str, Callable[[Any], None]] = {
     "late-to-answer": acknowledging.late_to_answer,
     "stores-what-fits": acknowledging.stores_what_fits,
     "drops-oldest": acknowledging.drops_oldest,
+    "blocks-on-poison": accepting.blocks_on_poison,
     "stuck": flushing.stuck,
     "gives-up": flushing.gives_up,
     "dies": flushing.dies,
     "impatient": flushing.impatient,
     "file-backed": flushing.file_backed,
     "wall-clock": flushing.wall_clock,
+    "watermark": clock.watermark,
     "no-retries": committing.no_retries,
     "gives-up-at-once": committing.gives_up_at_once,
     "forces-commits": committing.forces_commits,
     "compacts": committing.compacts,
+    "checks-head": sharing.checks_head,
+    "drops-misfits": sharing.drops_misfits,
     "asks-once": stores.asks_once,
     "writes-one-key": stores.writes_one_key,
     "reads-back-once": stores.reads_back_once,
@@ -61,6 +65,7 @@ NAIVE: dict[str, Callable[[Any], None]] = {
 REFERENCE: dict[str, Callable[[], list[reference.Patch]]] = {
     "sound": reference.sound,
     "acks-first": reference.acks_first,
+    "dedupes-by-id": accepting.dedupes_by_id,
     "acks-unwritten": reference.acks_unwritten,
     "never-dedupes": reference.never_dedupes,
     "forgets-what-it-saw": reference.forgets_what_it_saw,
@@ -72,6 +77,10 @@ REFERENCE: dict[str, Callable[[], list[reference.Patch]]] = {
     "ignores-totals": reference.ignores_totals,
     "builds-on-nothing": reference.builds_on_nothing,
     "merges-what-it-can": reference.merges_what_it_can,
+    "flush-lies": operating.flush_lies,
+    "exports-too-little": operating.exports_too_little,
+    "replays-again": operating.replays_again,
+    "reset-lies": operating.reset_lies,
 }
 
 MUTANTS = {**NAIVE, **REFERENCE}

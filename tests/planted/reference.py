@@ -17,7 +17,7 @@ Patch = tuple[Any, str, Any]
 LATER_S = 0.05
 
 
-def _module(name: str) -> Any:
+def module(name: str) -> Any:
     return importlib.import_module(f"collector.{name}")
 
 
@@ -31,7 +31,7 @@ def sound() -> list[Patch]:
 
 def acks_first() -> list[Patch]:
     """Answer 202 when a request is queued, and write it a moment later."""
-    writer = _module("writer").Writer
+    writer = module("writer").Writer
     submit, store_group = writer.submit, writer._store_group
 
     def answered(self: Any, requests: Any, future: Any) -> None:
@@ -47,7 +47,7 @@ def acks_first() -> list[Patch]:
 
 def acks_unwritten() -> list[Patch]:
     """Log a write that failed, and acknowledge it."""
-    writer = _module("writer").Writer
+    writer = module("writer").Writer
     fail = writer._fail
 
     def shrug(self: Any, group: Any, exc: BaseException, *, undecided: bool = False) -> None:
@@ -62,7 +62,7 @@ def acks_unwritten() -> list[Patch]:
 
 def never_dedupes() -> list[Patch]:
     """Keep every event, however often it was sent."""
-    buffer = _module("buffer").Buffer
+    buffer = module("buffer").Buffer
     begin = buffer.__init__
 
     def blind(self: Any, *given: Any, **named: Any) -> None:
@@ -73,17 +73,17 @@ def never_dedupes() -> list[Patch]:
 
 def forgets_what_it_saw() -> list[Patch]:
     """Begin with an empty dedupe window after each start."""
-    return [(_module("store").Store, "dedupe_runs", lambda _self: [])]
+    return [(module("store").Store, "dedupe_runs", lambda _self: [])]
 
 
 def forgets_flushes() -> list[Patch]:
     """Begin without the flush that was under way, and seal its events anew."""
-    return [(_module("store").Store, "flushes", lambda _self: [])]
+    return [(module("store").Store, "flushes", lambda _self: [])]
 
 
 def shares_its_data() -> list[Patch]:
     """Take a data directory that another process has."""
-    buffer = _module("buffer")
+    buffer = module("buffer")
 
     def unlocked(path: Any) -> Any:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -97,7 +97,7 @@ def shares_its_data() -> list[Patch]:
 
 def clears_before_commit() -> list[Patch]:
     """Clear the buffer when the data files are stored, before the commit."""
-    flusher = _module("flusher").Flusher
+    flusher = module("flusher").Flusher
 
     def advance(self: Any, flush: Any) -> Any:
         if self._view is None or self._failures:
@@ -113,7 +113,7 @@ def clears_before_commit() -> list[Patch]:
 
 def trusts_its_intent() -> list[Patch]:
     """Take a commit request that it finds after a start for a commit that landed."""
-    flusher = _module("flusher")
+    flusher = module("flusher")
     land = flusher.Flusher._land
 
     def landed(self: Any, flush: Any) -> Any:
@@ -126,7 +126,7 @@ def trusts_its_intent() -> list[Patch]:
 
 def commits_again() -> list[Patch]:
     """Commit anew, under a new snapshot id, whatever was not cleared: after a start, and after each failure."""
-    flusher, commit = _module("flusher"), _module("commit")
+    flusher, commit = module("flusher"), module("commit")
     prepare, real, tries = commit.IcebergTable.prepare, commit.snapshot_id_of, [0]
 
     def prepared(self: Any, flush: Any, files: Any, attempt: int) -> Any:
@@ -157,13 +157,13 @@ def commits_again() -> list[Patch]:
 
 def ignores_totals() -> list[Patch]:
     """Build on the parent's manifest list without comparing it with the parent's totals."""
-    commit = _module("commit")
+    commit = module("commit")
     return [(commit, "_sound_manifests", lambda parent, file_io: parent.manifests(file_io) if parent else [])]
 
 
 def builds_on_nothing() -> list[Patch]:
     """Begin a new list of manifests when the parent's cannot be read."""
-    commit = _module("commit")
+    commit = module("commit")
     sound_manifests = commit._sound_manifests
 
     def whatever(parent: Any, file_io: Any) -> Any:
@@ -177,7 +177,7 @@ def builds_on_nothing() -> list[Patch]:
 
 def merges_what_it_can() -> list[Patch]:
     """Merge all manifests at each commit, and leave out those that cannot be read."""
-    commit = _module("commit")
+    commit = module("commit")
 
     def merge(_self: Any, table: Any, snapshot_id: int, manifests: Any, path: str) -> Any:
         entries: list[Any] = []
