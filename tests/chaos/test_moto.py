@@ -183,7 +183,7 @@ class TestFacade:
         assert http("HEAD", f"namespaces/{ns}/views/v").status_code == 404
         assert error(http("DELETE", f"namespaces/{ns}/views/v")) == (404, "NoSuchViewException")
         assert error(http("POST", f"namespaces/{ns}/views", {})) == (406, "UnsupportedOperationException")
-        assert error(http("POST", "transactions/commit", {})) == (406, "UnsupportedOperationException")
+        assert error(http("POST", f"namespaces/{ns}/tables/t/plan", {})) == (406, "UnsupportedOperationException")
 
     @pytest.mark.parametrize(
         ("verb", "path", "body", "expected"),

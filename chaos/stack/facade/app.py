@@ -10,8 +10,12 @@ import json
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
+
+from sqlalchemy.orm import Session
 
 from chaos.stack.facade.catalog import Catalog
 from chaos.stack.facade.endpoints import ENDPOINTS, Call, Endpoint, Reply, configuration
@@ -25,6 +29,7 @@ from chaos.stack.facade.errors import (
     translate,
 )
 from chaos.stack.facade.names import segments
+from chaos.stack.facade.replies import Replies, checked_key, fingerprint
 from chaos.stack.facade.tokens import LIFETIME_S, Tokens
 
 MAX_BODY_BYTES = 64 << 20
@@ -80,12 +85,32 @@ class App:
             if (verb, parts) == ("GET", ["v1", "config"]):
                 return Reply(200, json.dumps(configuration()))
             endpoint, names = _match(verb, parts)
-            return endpoint.handle(self._catalog, Call(names, query, body))
+            key = headers.get("idempotency-key")
+            if key is None or verb not in ("POST", "DELETE"):
+                return self._handle(endpoint, Call(names, query, body))
+            target = scope["raw_path"] + b"?" + scope["query_string"]
+            return self._once(endpoint, Call(names, query, body), checked_key(key), fingerprint(verb, target, body))
         except Exception as error:  # the boundary: every failure is an answer
-            answer = translate(error)
-            if isinstance(answer, InternalError):
-                traceback.print_exception(error, file=sys.stderr)
-            return _problem(answer)
+            return _failed(error)
+
+    def _handle(self, endpoint: Endpoint, call: Call) -> Reply:
+        try:
+            return endpoint.handle(self._catalog, call)
+        except Exception as error:  # of what was asked; an answer that may be kept
+            return _failed(error)
+
+    def _once(self, endpoint: Endpoint, call: Call, key: str, request: str) -> Reply:
+        """Answer as the first request with this key was answered; failures of the server are not kept."""
+        replies = self._catalog.replies
+        kept = replies.find(key, request)
+        if kept is None:
+            remember = partial(_remember, replies, key, request)
+            reply = self._handle(endpoint, replace(call, remember=remember))
+            if reply.status >= 500:
+                return reply
+            replies.keep(key, request, reply.status, reply.body)
+            kept = replies.find(key, request)  # of two at once, the one that came first
+        return Reply(*kept) if kept is not None else reply
 
     def _authorize(self, headers: Mapping[str, str]) -> None:
         if not self._tokens.valid(_bearer(headers)):
@@ -134,6 +159,17 @@ def _names(pattern: list[str], parts: list[str]) -> dict[str, str] | None:
         elif word != part:
             return None
     return names
+
+
+def _remember(replies: Replies, key: str, request: str, session: Session, status: int, body: str) -> None:
+    replies.keep(key, request, status, body, session)
+
+
+def _failed(error: Exception) -> Reply:
+    answer = translate(error)
+    if isinstance(answer, InternalError):
+        traceback.print_exception(error, file=sys.stderr)
+    return _problem(answer)
 
 
 def _bearer(headers: Mapping[str, str]) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError as InvalidModel
 from pyiceberg.catalog import PropertiesUpdateSummary
@@ -17,11 +17,12 @@ from pyiceberg.exceptions import ValidationError as InvalidMetadata
 from pyiceberg.io import load_file_io
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
 from pyiceberg.serializers import FromInputFile
-from pyiceberg.table import CommitTableRequest, CommitTableResponse, Table
+from pyiceberg.table import CommitTableResponse, Table
 from pyiceberg.table.metadata import new_table_metadata
 from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
-from pyiceberg.table.update import AssertCreate, SetLocationUpdate
+from pyiceberg.table.update import AssertCreate, SetLocationUpdate, TableRequirement, TableUpdate
 
+from chaos.stack.facade.commits import Change, Committer, Note
 from chaos.stack.facade.config import Config
 from chaos.stack.facade.errors import (
     AlreadyExists,
@@ -33,12 +34,22 @@ from chaos.stack.facade.errors import (
     Unsupported,
 )
 from chaos.stack.facade.names import Levels, checked, original, shown, stored
+from chaos.stack.facade.replies import Replies
 
 _EXISTS = {"exists": "true"}
 """SqlCatalog keeps a namespace as its properties: with this one it is still there when all others are removed."""
 
 
 _FORMATS = ("1", "2", "3")
+
+
+class TableChange(NamedTuple):
+    """What is to happen to one table."""
+
+    levels: Levels
+    name: str
+    requirements: Sequence[TableRequirement]
+    updates: Sequence[TableUpdate]
 
 
 class Catalog:
@@ -62,6 +73,8 @@ class Catalog:
         }
         uri = f"sqlite:///{config.database}?timeout={config.lock_timeout_s}"
         self._sql = SqlCatalog("icequake", uri=uri, **self._properties)
+        self._committer = Committer(self._sql, self._properties)
+        self.replies = Replies(self._sql.engine)
 
     def close(self) -> None:
         """Close the database."""
@@ -135,6 +148,12 @@ class Catalog:
         self._need_table(levels, name)
         return _response(self._sql.load_table((*stored(levels), name)))
 
+    def credentials(self, levels: Levels, name: str) -> tuple[str, dict[str, str]]:
+        """Return where the table is, and the keys for what is below; they are those of the stack, and do not end."""
+        location = self.load(levels, name).metadata.location
+        wanted = ("s3.access-key-id", "s3.secret-access-key", "s3.region")
+        return location, {key: self._properties[key] for key in wanted}
+
     def create(self, levels: Levels, request: CreateTableRequest) -> TableResponse:
         """Create a table, or only say what it would be (stage-create)."""
         self._need_namespace(levels)
@@ -157,25 +176,35 @@ class Catalog:
             raise _taken(levels, request.name) from None
         return _response(table)
 
-    def commit(self, levels: Levels, name: str, request: CommitTableRequest) -> CommitTableResponse:
-        """Apply updates when all requirements hold, or nothing at all."""
-        for update in request.updates:
+    def commit(self, changes: Sequence[TableChange], note: Note = lambda *_: None) -> list[CommitTableResponse]:
+        """Apply the updates of all tables when all requirements hold, or nothing at all."""
+        names = [(change.levels, change.name) for change in changes]
+        if len(set(names)) < len(names):
+            raise BadRequest("A table can be named only once in a transaction")
+        creates = [self._check(change) for change in changes]
+        try:
+            return self._committer.commit(
+                [Change((*stored(one.levels), one.name), one.requirements, one.updates) for one in changes], note
+            )
+        except (StopIteration, InvalidModel, InvalidMetadata) as error:
+            for change, new in zip(changes, creates, strict=True):
+                if new and not self.table_exists(
+                    change.levels, change.name
+                ):  # no metadata was read: the updates make it
+                    raise BadRequest(f"The updates do not make a table: {error!r}") from None
+            raise
+
+    def _check(self, change: TableChange) -> bool:
+        """Refuse a change that can never be applied; tell whether it makes a table."""
+        for update in change.updates:
             if isinstance(update, SetLocationUpdate):
                 self._check_location(update.location)
-        creates = any(isinstance(requirement, AssertCreate) for requirement in request.requirements)
+        creates = any(isinstance(requirement, AssertCreate) for requirement in change.requirements)
         if creates:
-            self._need_namespace(levels)
+            self._need_namespace(change.levels)
         else:
-            self._need_table(levels, name)
-        try:
-            named = cast(Table, _Named((*stored(levels), name)))
-            return self._sql.commit_table(named, request.requirements, request.updates)
-        except TableAlreadyExistsError:
-            raise _taken(levels, name) from None
-        except (StopIteration, InvalidModel, InvalidMetadata) as error:
-            if creates and not self.table_exists(levels, name):  # no metadata was read: it is what the updates make
-                raise BadRequest(f"The updates do not make a table: {error!r}") from None
-            raise
+            self._need_table(change.levels, change.name)
+        return creates
 
     def drop(self, levels: Levels, name: str, *, purge: bool) -> None:
         """Forget a table; its files stay unless ``purge``."""
@@ -242,16 +271,6 @@ class Catalog:
             if path.is_relative_to(Path(tempfile.gettempdir()).resolve()):
                 return
         raise BadRequest(f"Cannot use the location {location}: give one that begins with s3://")
-
-
-class _Named:
-    """All that ``SqlCatalog.commit_table`` asks of a table."""
-
-    def __init__(self, identifier: tuple[str, ...]) -> None:
-        self._identifier = identifier
-
-    def name(self) -> tuple[str, ...]:
-        return self._identifier
 
 
 def _response(table: Table) -> TableResponse:

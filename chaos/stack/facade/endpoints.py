@@ -9,23 +9,31 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 from pyiceberg.catalog.rest import CreateTableRequest, RegisterTableRequest
-from pyiceberg.table import CommitTableRequest
+from pyiceberg.table import CommitTableRequest, CommitTableResponse
 from pyiceberg.typedef import IcebergBaseModel
+from sqlalchemy.orm import Session
 
-from chaos.stack.facade.catalog import Catalog
+from chaos.stack.facade.catalog import Catalog, TableChange
 from chaos.stack.facade.errors import BadRequest, NoSuchNamespace, NoSuchTable, NoSuchView, Unsupported
 from chaos.stack.facade.names import Levels, checked, from_path, shown
+from chaos.stack.facade.replies import LIFETIME
 
 Model = TypeVar("Model", bound=IcebergBaseModel)
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request, its path matched: ``names`` holds the parts in braces, decoded."""
+    """One request, its path matched.
+
+    Attributes:
+        names: The parts of the path in braces, decoded.
+        remember: Keeps an answer by the request's idempotency key, within a transaction; None without a key.
+    """
 
     names: Mapping[str, str]
     query: Mapping[str, str]
     body: bytes
+    remember: Callable[[Session, int, str], None] | None = None
 
     @property
     def namespace(self) -> Levels:
@@ -49,10 +57,19 @@ class Call:
 
     def read(self, model: type[Model], **defaults: object) -> Model:
         """Read the body as one of pyiceberg's models, which call some fields required that the specification does not."""
-        try:
-            return model.model_validate_json(json.dumps({**defaults, **self.document()}))
-        except (ValidationError, ValueError) as error:
-            raise BadRequest(f"The body is not a {model.__name__}: {error}") from None
+        return _parsed(model, {**defaults, **self.document()})
+
+    def keep(self, session: Session, reply: Reply) -> None:
+        """Keep the answer within the transaction that makes it true, when the request has an idempotency key."""
+        if self.remember is not None:
+            self.remember(session, reply.status, reply.body)
+
+
+def _parsed(model: type[Model], document: Mapping[str, Any]) -> Model:
+    try:
+        return model.model_validate_json(json.dumps(document))
+    except (ValidationError, ValueError) as error:
+        raise BadRequest(f"The body is not a {model.__name__}: {error}") from None
 
 
 class Reply(NamedTuple):
@@ -176,9 +193,42 @@ def _table_exists(catalog: Catalog, call: Call) -> Reply:
 
 
 def _commit(catalog: Catalog, call: Call) -> Reply:
-    identifier = {"namespace": call.namespace, "name": call.table}
-    request = call.read(CommitTableRequest, identifier=identifier, requirements=[], updates=[])
-    return _model(catalog.commit(call.namespace, call.table, request))
+    change = _change(call.namespace, call.table, call.document())
+
+    def note(session: Session, responses: Sequence[CommitTableResponse]) -> None:
+        call.keep(session, _model(responses[0]))
+
+    return _model(catalog.commit([change], note)[0])
+
+
+def _commit_several(catalog: Catalog, call: Call) -> Reply:
+    changes = call.document().get("table-changes")
+    if not isinstance(changes, list) or not changes:
+        raise BadRequest("`table-changes` must be a list of commits")
+    catalog.commit([_named_change(one) for one in changes], lambda session, _: call.keep(session, Reply(204)))
+    return Reply(204)
+
+
+def _named_change(document: object) -> TableChange:
+    identifier = document.get("identifier") if isinstance(document, dict) else None
+    if (
+        not isinstance(document, dict)
+        or not isinstance(identifier, dict)
+        or not isinstance(identifier.get("name"), str)
+    ):
+        raise BadRequest("Each of `table-changes` must have an `identifier` with a namespace and a name")
+    return _change(_levels(identifier), identifier["name"], document)
+
+
+def _change(levels: Levels, name: str, document: Mapping[str, Any]) -> TableChange:
+    identifier = {"namespace": levels, "name": name}
+    request = _parsed(CommitTableRequest, {"requirements": [], "updates": [], **document, "identifier": identifier})
+    return TableChange(levels, name, request.requirements, request.updates)
+
+
+def _credentials(catalog: Catalog, call: Call) -> Reply:
+    location, keys = catalog.credentials(call.namespace, call.table)
+    return _json({"storage-credentials": [{"prefix": location, "config": keys}]})
 
 
 def _drop_table(catalog: Catalog, call: Call) -> Reply:
@@ -216,7 +266,7 @@ def _no_view(catalog: Catalog, call: Call) -> Reply:  # noqa: ARG001
 
 
 def _unsupported(catalog: Catalog, call: Call) -> Reply:  # noqa: ARG001
-    raise Unsupported("This catalog has no views, no scan planning and no commits to several tables at once")
+    raise Unsupported("This catalog has no views and no scan planning")
 
 
 _NS = "namespaces/{namespace}"
@@ -239,6 +289,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "tables/rename", _rename_table),
     Endpoint("POST", f"{_NS}/register", _register_table),
     Endpoint("POST", f"{_TABLE}/metrics", _metrics),
+    Endpoint("GET", f"{_TABLE}/credentials", _credentials),
+    Endpoint("POST", "transactions/commit", _commit_several),
     Endpoint("GET", f"{_NS}/views", _list_views, advertised=False),
     Endpoint("GET", _VIEW, _no_view, advertised=False),
     Endpoint("HEAD", _VIEW, _no_view, advertised=False),
@@ -247,7 +299,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", _VIEW, _unsupported, advertised=False),
     Endpoint("POST", f"{_NS}/register-view", _unsupported, advertised=False),
     Endpoint("POST", "views/rename", _unsupported, advertised=False),
-    Endpoint("POST", "transactions/commit", _unsupported, advertised=False),
     Endpoint("POST", f"{_TABLE}/plan", _unsupported, advertised=False),
     Endpoint("POST", f"{_TABLE}/tasks", _unsupported, advertised=False),
 )
@@ -256,4 +307,4 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 def configuration() -> dict[str, object]:
     """Make the answer of ``/v1/config``: a client uses only the endpoints that are listed."""
     listed = [f"{one.verb} /v1/{{prefix}}/{one.path}" for one in ENDPOINTS if one.advertised]
-    return {"defaults": {}, "overrides": {}, "endpoints": listed}
+    return {"defaults": {}, "overrides": {}, "endpoints": listed, "idempotency-key-lifetime": LIFETIME}
