@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("chaos.commands.up:up", "Start the stack for a person, and print its addresses."),
     "halt": ("chaos.commands.halt:halt", "Heal everything a run has injected, from another terminal."),
     "heal": ("chaos.commands.heal:heal", "Remove every fault that an interrupted run left behind."),
+    "baseline": ("chaos.commands.baseline:baseline", "Turn a real log of CloudEvents into traffic that replays it."),
     "doctor": ("chaos.commands.doctor:doctor", "Check an Iceberg table: everything that can be seen from outside."),
     "repair": ("chaos.commands.repair:repair", "Mend what the doctor found: a plan first, then --yes."),
     "damage": ("chaos.commands.damage:damage_command", "Break an object of a table by hand, its original kept."),

@@ -15,6 +15,7 @@ ChaosError                     exit 255: the harness itself failed
 └── BadInput                   exit 254: arguments or files a person has to change
     ├── BadScenario
     ├── BadTarget
+    ├── BadLog                 a recorded log that no traffic can be made from
     ├── BadState               a journal or a stack file that cannot be used
     └── NotAllowed             the target does not permit what the scenario asks for
 """
@@ -131,6 +132,12 @@ class BadTarget(BadInput):
     """A target file that cannot be used as it is written."""
 
     code = "bad_target"
+
+
+class BadLog(BadInput):
+    """A recorded log that no traffic can be made from, or a place it cannot be written to."""
+
+    code = "bad_log"
 
 
 class BadState(BadInput):

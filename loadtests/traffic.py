@@ -59,7 +59,7 @@ class Curve:
         self._values = [value for _, value in points]
         segments = zip(pairwise(self._times), pairwise(self._values), strict=True)
         self._areas = list(accumulate(((b - a) * (u + v) / 2 for (a, b), (u, v) in segments), initial=0.0))
-        self._period_s = period_s
+        self.period_s = period_s
         self._repeat = repeat
         if self._areas[-1] == 0 and (repeat or self._values[-1] == 0):
             raise BadTraffic("a curve must send something: every multiplier is 0.")
@@ -74,7 +74,7 @@ class Curve:
     def area(self, elapsed_s: float) -> float:
         """Return the integral of the multiplier from 0 to *elapsed_s*: arrivals so far at a rate of 1/s."""
         periods, time_s = self._wrap(elapsed_s)
-        tail = self._values[-1] * max(0.0, elapsed_s - self._period_s) if not self._repeat else 0.0
+        tail = self._values[-1] * max(0.0, elapsed_s - self.period_s) if not self._repeat else 0.0
         index = self._segment(self._times, time_s)
         value, slope = self._line(index)
         into_s = time_s - self._times[index]
@@ -85,23 +85,23 @@ class Curve:
         periods, rest = divmod(area, self._areas[-1]) if self._repeat else (0.0, area)
         if not self._repeat and rest >= self._areas[-1]:
             last = self._values[-1]
-            return self._period_s + (rest - self._areas[-1]) / last if last > 0 else math.inf
+            return self.period_s + (rest - self._areas[-1]) / last if last > 0 else math.inf
         index = self._segment(self._areas, rest)
         value, slope = self._line(index)
         rest -= self._areas[index]
         root = math.sqrt(max(0.0, value * value + 2 * slope * rest))
         # This form of the quadratic's root is stable where the slope is 0.
         into_s = 2 * rest / (value + root) if rest > 0 and value + root > 0 else 0.0
-        return periods * self._period_s + self._times[index] + into_s
+        return periods * self.period_s + self._times[index] + into_s
 
     def phase(self, elapsed_s: float, count: int) -> int:
         """Return in which of *count* equal parts of the period *elapsed_s* lies."""
-        return min(int(self._wrap(elapsed_s)[1] / self._period_s * count), count - 1)
+        return min(int(self._wrap(elapsed_s)[1] / self.period_s * count), count - 1)
 
     def _wrap(self, elapsed_s: float) -> tuple[float, float]:
         if self._repeat:
-            return divmod(elapsed_s, self._period_s)
-        return 0.0, min(elapsed_s, self._period_s)
+            return divmod(elapsed_s, self.period_s)
+        return 0.0, min(elapsed_s, self.period_s)
 
     def _segment(self, edges: list[float], value: float) -> int:
         return min(bisect_right(edges, value), len(edges) - 1) - 1
