@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from chaos.alerting.samples import Samples
+from loadtests.records.ledger import Outcome
 from reports.alerts.assess import assess, section
+from reports.alerts.truth import truth_samples
 from reports.anomalies import groups
 from reports.event_checks import duplicate_causes, fate_of_missing
 from reports.obligations import ACKED
 from reports.reconcile import AGE_EDGES_S, Reconciliation
 from reports.run_checks import schedule_of, step_problem
 from reports.runrecords import RunRecords
+from reports.sections.costs import costs_section
+from reports.sections.fill import fill_section
+from reports.sections.latency import latency_section
+from reports.sections.volume import volume_section
 from reports.windows import FaultWindow
 
 FORECAST_OUTAGE_S = 600.0
@@ -25,18 +33,19 @@ FULL = 0.9
 
 def sections(records: RunRecords, result: Reconciliation) -> dict[str, dict[str, Any]]:
     """Return all sections; every value is plain JSON."""
+    truth = truth_samples(records)
     return {
-        "capacity": capacity(records),
+        "capacity": capacity(records, truth),
         "flush": flush(records, result),
         "recovery": recovery(records, result),
-        "alerts": alerts(records),
+        "alerts": alerts(records, truth),
         "trust": trust(records),
     }
 
 
-def alerts(records: RunRecords) -> dict[str, Any]:
+def alerts(records: RunRecords, truth: Samples) -> dict[str, Any]:
     """Who would have been told, and when; see `reports.alerts.assess.section`."""
-    return section(assess(records), records.info.started_unix_ns / 1e9)
+    return section(assess(records, truth=truth), records.info.started_unix_ns / 1e9)
 
 
 def offered_rate(records: RunRecords) -> float | None:
@@ -48,22 +57,37 @@ def offered_rate(records: RunRecords) -> float | None:
     return round((int(p.events.sum()) + int(p.given_up_events.sum())) / seconds, 1) if seconds > 0 else None
 
 
-def capacity(records: RunRecords) -> dict[str, Any]:
+def capacity(records: RunRecords, truth: Samples) -> dict[str, Any]:
     """How much the buffer held. `held_s` is the time from the start of a fault to the first refusal, or the whole fault."""
     times, fill = records.sample("fill_ratio")
     history = records.history
     first_refusal = int(history.refused_ns.min()) if len(history.refused_ns) else None
     held = [_held(records, window, times, fill) for window in records.windows]
+    offered = offered_rate(records)
     return {
         "capacity_events": records.target.contract.capacity_events,
         "max_fill": round(float(fill.max()), 4) if len(fill) else None,
-        "offered_events_per_s": offered_rate(records),
+        "offered_events_per_s": offered,
         "refused_requests": len(history.refused_ns),
         "refused_events": int(history.refused_events.sum()),
         "first_refusal_unix_ns": None if first_refusal is None else records.unix_ns(first_refusal),
         "held": held,
         "longest": max(held, key=lambda h: (h["refused_at_s"] is not None, h["held_s"]), default=None),
+        "refusals": _refusals(records),
+        **fill_section(records, truth, offered),
+        "volume": volume_section(records),
+        "latency": latency_section(records),
+        "cost": costs_section(records),
     }
+
+
+def _refusals(records: RunRecords) -> dict[str, int]:
+    """Requests that the target itself refused, by status."""
+    counts: Counter[int] = Counter()
+    for ledger in records.ledgers:
+        refused = ledger.records[ledger.records["outcome"] == Outcome.REFUSED]
+        counts.update(refused["status"].tolist())
+    return {str(status): n for status, n in sorted(counts.items()) if status > 0}
 
 
 def _held(records: RunRecords, window: FaultWindow, times: Any, fill: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loadtests.records.rundir import RunDir, RunInfo
+from reports.capacity_page import NESTED, nested_facts
 from reports.frame import letter
 from reports.screen import ScreenLine, screen_line
 from reports.story import Fault, Moment, Story
@@ -151,12 +152,14 @@ def _questions(doc: VerdictDoc) -> Iterator[Question]:
         yield Question(key, title, question, verdict, tuple(facts), tuple(grids), tuple(mine))
 
 
-_SHOWN_ELSEWHERE = {"longest", "not_tested", "groups", "faults"}
+_SHOWN_ELSEWHERE = {"longest", "not_tested", "groups", "faults", *NESTED}
 
 
 def _section(section: Mapping[str, Any]) -> tuple[list[Fact], list[Grid]]:
     """Return the numbers of a section; the timeline shows its faults, so here are only those with a problem."""
     facts, grids = facts_of({k: v for k, v in section.items() if k not in _SHOWN_ELSEWHERE})
+    own_facts, own_grids = nested_facts(section)
+    facts, grids = [*facts, *own_facts], [*grids, *own_grids]
     rows = [{"set": name, **row} for name, found in section.get("groups", {}).items() for row in found]
     troubled = [fault for fault in section.get("faults", ()) if fault.get("problem")]
     for title, lines in (("Anomalies by cause", rows), ("Faults that prove nothing", troubled)):

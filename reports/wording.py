@@ -25,15 +25,21 @@ _UNITS = (
 _SHARES = ("_ratio", "_share", "_fill")
 
 _WORDS = {
+    "above_50_percent_s": "Above 50 % for",
+    "above_70_percent_s": "Above 70 % for",
+    "above_90_percent_s": "Above 90 % for",
     "acked": "Acknowledged",
     "acked_present": "Acknowledged and in the table",
     "capacity_events": "Capacity of a partition buffer",
     "caught_up_s": "Caught up after the last heal",
     "content_checked": "Content recomputed",
+    "filled_by": "What filled it, at its fullest",
     "freshness_events": "Events seen to become visible",
     "held": "What was held",
     "held_s": "Held for",
     "max_fill": "Fullest buffer",
+    "max_true_fill": "Fullest buffer in truth",
+    "overflow_without_flush": "Time to overflow without a flush",
     "needs_capacity_events": "Capacity for a 10-minute outage",
     "not_sent": "Arrivals given up",
     "offered_events_per_s": "Offered",

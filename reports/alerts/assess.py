@@ -83,8 +83,10 @@ class Assessment:
     findings: list[str]
 
 
-def assess(records: RunRecords, groups: Sequence[Group] | None = None) -> Assessment:
+def assess(records: RunRecords, groups: Sequence[Group] | None = None, truth: Samples | None = None) -> Assessment:
     """Evaluate the table of alerts, or a user's own *groups* (on the target's metrics only), over a run.
+
+    *truth* is what `truth_samples` returns for the run, when the caller has it.
 
     Raises:
         AlertRuleError: an expression matches many series to many.
@@ -92,17 +94,17 @@ def assess(records: RunRecords, groups: Sequence[Group] | None = None) -> Assess
     own_table = table_for(metrics_of(records.target) | figures_of(records.target))
     own_groups = own_table.groups if groups is None else tuple(groups)
     own = _fired(own_groups, recorded_samples(records), records)
-    true_samples = truth_samples(records)
-    truth: dict[str, Fired] = {}
+    true_samples = truth_samples(records) if truth is None else truth
+    in_truth: dict[str, Fired] = {}
     writable: set[str] = set()
     if groups is None:
         true_table = table_for({**TRUTH, **figures_of(records.target)})
-        truth = _fired(true_table.groups, true_samples, records)
+        in_truth = _fired(true_table.groups, true_samples, records)
         writable = {rule.name for group in true_table.groups for rule in group.rules} - {META}
     refusal_s = overflow_instant(records, true_samples)
     capacity = records.target.contract.capacity_events
     rules = [
-        _report(rule, group.interval_s, own, truth, writable, refusal_s, capacity)
+        _report(rule, group.interval_s, own, in_truth, writable, refusal_s, capacity)
         for group in own_groups
         for rule in group.rules
         if not rule.record

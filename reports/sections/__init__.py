@@ -1,0 +1,1 @@
+"""Parts of the report's numbers, each from the records of a run."""
