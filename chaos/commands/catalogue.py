@@ -28,7 +28,7 @@ from chaos.trials.outcome import Kept, Outcome, Trial, Word, worst
 from chaos.trials.plan import plan_for
 from chaos.trials.pool import Event, Pool
 from chaos.trials.progress import TrialProgress
-from chaos.trials.views import show, write_report
+from chaos.trials.views import WIDTH, show, write_report
 from chaos.trials.worker_process import Workplace
 
 JOBS = 3
@@ -85,6 +85,8 @@ def catalogue_command(
     INCONCLUSIVE, 254 bad arguments or files, 255 icequake itself failed. Ctrl-C heals everything and ends with 2.
     """  # fmt: skip
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     chosen = _chosen(faults, tier or ("nightly" if only_show else "quick"), only_show=only_show)
     if only_show:
         _print(console, _matrix(chosen, Kept(runs).read(), target), report)

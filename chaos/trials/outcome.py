@@ -6,13 +6,15 @@ import hashlib
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 
-from chaos.faults import FaultSpec
 from loadtests.records.jsonl import JsonlWriter, read_jsonl
+
+if TYPE_CHECKING:  # whoever only passes outcomes on needs no mechanisms
+    from chaos.faults import FaultSpec
 
 KIND = "catalogue"
 KEPT = "catalogue.jsonl"

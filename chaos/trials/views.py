@@ -29,6 +29,9 @@ STYLES = {
     Word.PASSED: "green", Word.KILLED: "green", Word.FAILED: "bold red", Word.SURVIVED: "bold red",
     Word.WRONG_CHECK: "bold red", Word.VOID: "yellow", Word.UNDECIDED: "yellow", Word.BROKEN: "bold red",
 }  # fmt: skip
+SHORT_WORDS = {Word.WRONG_CHECK: "wrong", Word.UNDECIDED: "incl.", Word.BROKEN: "error"}
+WIDTH = 100
+"""Columns of output that is not a terminal's."""
 LEGEND = "● tried, and killed a planted bug   ○ tried   - not tried   (nothing: does not bite there)"
 KILL_LEGEND = (
     "K killed   S survived   W found by another check   V void   I inconclusive   X icequake failed   · not tried"
@@ -39,14 +42,15 @@ TEMPLATE = "catalogue.html.j2"
 def terminal(matrix: Matrix) -> RenderableType:
     """Return every table, to be printed with rich."""
     return Group(
-        _stage_table(matrix), Text(LEGEND, style="dim"), Text(_stage_legend(), style="dim"), Text(),
-        _summary_table(matrix), Text("killed or tried / there are", style="dim"), Text(),
+        _stage_table(matrix), Text(LEGEND, style="dim"), Text(_column_legend(matrix), style="dim"), Text(),
+        _summary_table(matrix), Text("tried / there are", style="dim"), Text(),
         *_kill_tables(matrix),
     )  # fmt: skip
 
 
-def _stage_legend() -> str:
-    return "; ".join(f"{SHORT[stage]} {stage.about}" for stage in Stage)
+def _column_legend(matrix: Matrix) -> str:
+    stages = "; ".join(f"{SHORT[stage]} {stage.about}" for stage in Stage)
+    return f"{stages}; whole: {matrix.target}, nothing planted; mutant: a collector with one planted bug; tried: month and day."
 
 
 def _plain_table(*columns: str, **options: str) -> Table:
@@ -58,15 +62,15 @@ def _plain_table(*columns: str, **options: str) -> Table:
 
 
 def _stage_table(matrix: Matrix) -> Table:
-    table = _plain_table("fault", *SHORT.values(), matrix.target[:9], "mutant", "tried (UTC)", title="Faults by stage")
+    table = _plain_table("fault", *SHORT.values(), "whole", "mutant", "tried", title="Faults by stage")
     for row in matrix.rows:
         marks = [Text(MARKS[row.stages[stage]], style=STATE_STYLES[row.stages[stage]]) for stage in Stage]
-        table.add_row(row.fault, *marks, _word(row.unbroken), _mutant_word(row), when(row))
+        table.add_row(row.fault, *marks, _word(row.unbroken), _mutant_word(row), when(row)[:5])
     return table
 
 
 def _word(word: Word | None) -> Text:
-    return Text("-", style="dim red") if word is None else Text(word.value, style=STYLES.get(word, ""))
+    return Text("-", style="dim red") if word is None else Text(SHORT_WORDS.get(word, word), style=STYLES.get(word, ""))
 
 
 def _mutant_word(row: Row) -> Text:
@@ -76,7 +80,7 @@ def _mutant_word(row: Row) -> Text:
 
 
 def when(row: Row) -> str:
-    """Say when a fault was last tried; "" when never."""
+    """Say when a fault was last tried (month, day and time in UTC); "" when never."""
     return "" if row.unix_ns is None else f"{datetime.fromtimestamp(row.unix_ns / 1e9, UTC):%m-%d %H:%M}"
 
 
