@@ -27,6 +27,7 @@ from chaos.table.store import FileIOStore
 
 Act = Literal["compact", "expire", "maintain", "clean-orphans", "rollback", "recreate", "add-column", "drop-column"]
 REPEATED = ("compact", "expire", "maintain", "clean-orphans")
+COUNTED = {"compact": "files_compacted", "expire": "snapshots_expired", "clean-orphans": "objects_deleted"}
 ATTEMPTS = 40
 PAUSE_S = 0.1
 NEEDS = {"recreate": ("drop_keeps_files", "register_table")}
@@ -120,7 +121,7 @@ class ForeignInjection:
         for act in ("compact", "expire") if self._spec.act == "maintain" else (self._spec.act,):
             try:
                 table = self._load()
-                self._done[f"{act}ed" if act != "expire" else "expired"] += self._act(act, table)
+                self._done[COUNTED[act]] += self._act(act, table)
             except NotApplicable:
                 continue
             except CatalogFailed:
