@@ -188,6 +188,8 @@ def _trust(section: Mapping[str, Any], checks: Sequence[Check]) -> str:
         parts.append(
             f"generator {'kept' if kept else 'was behind'} its schedule (lag p99 {section['lag_p99_ms']:.0f} ms)"
         )
+        if (section["retry_amplification"] or 1.0) >= 1.005:
+            parts.append(f"each event sent {section['retry_amplification']:.2f} times")
     faults = [f for f in section["faults"] if f["fault"] != "nothing"]
     if faults:
         proven = sum(1 for f in faults if f["problem"] is None)

@@ -16,10 +16,12 @@ from reports.anomalies import groups
 from reports.event_checks import duplicate_causes, fate_of_missing
 from reports.obligations import ACKED
 from reports.reconcile import AGE_EDGES_S, Reconciliation
-from reports.run_checks import schedule_of, step_problem
+from reports.run_checks import step_problem
 from reports.runrecords import RunRecords
 from reports.sections.costs import costs_section
+from reports.sections.effects import effects_section
 from reports.sections.fill import fill_section
+from reports.sections.generator import generator_numbers
 from reports.sections.latency import latency_section
 from reports.sections.volume import volume_section
 from reports.windows import FaultWindow
@@ -223,14 +225,12 @@ def recovery(records: RunRecords, result: Reconciliation) -> dict[str, Any]:
 
 def trust(records: RunRecords) -> dict[str, Any]:
     """Why the verdict can be believed, and what it does not speak of."""
-    schedule, second = schedule_of(records), records.observed.second
+    second = records.observed.second
     agrees = second is not None and second.problem is None
     return {
-        "lag_p50_ms": schedule.p50_all_ms,
-        "lag_p99_ms": schedule.p99_all_ms,
-        "lag_p99_outside_faults_ms": schedule.p99_ms,
-        "not_sent": schedule.not_sent_all,
+        **generator_numbers(records),
         "faults": [_fault(step) for step in records.steps],
+        "requests_around_faults": effects_section(records),
         "second_engine": f"{second.engine} ({second.how})" if second is not None and agrees else None,
         "content_checked": records.observed.contents_checked,
         "watched": records.watch.looks,

@@ -21,10 +21,10 @@ from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.table import FileScanTask, Table
 
-from loadtests.records.content import Content
 from loadtests.records.errors import CorruptRecord, RecordError
 from loadtests.records.identity import Identity
-from loadtests.records.ledger import Record, read_ledgers
+from loadtests.records.ledger import read_ledgers
+from loadtests.records.recorded import content_of
 from loadtests.records.rundir import RunDir
 from reports import second_engine
 from reports.errors import ReportError, TableUnreadable
@@ -86,16 +86,8 @@ def subject_of(run: RunDir) -> Subject:
     """Return whose events to look for in the table of *run*, and where."""
     info = run.info
     columns = run.load_target().table.columns
-    return Subject(info.run_id, Identity(info.seed, info.run_id), _content_of(run), columns)
-
-
-def _content_of(run: RunDir) -> Content:
-    """What the run's events say; of a replay, the ledgers know when which phase began."""
-    content = Content(run.info.seed, run.info.mix or None, phases=run.info.phases)
-    for ledger in read_ledgers(run.ledger) if run.info.phases else []:
-        for row in ledger.records[ledger.records["record"] == Record.TURN]:
-            content.turn(int(row["producer"]), int(row["first"]), int(row["status"]))
-    return content
+    ledgers = read_ledgers(run.ledger) if info.phases else []
+    return Subject(info.run_id, Identity(info.seed, info.run_id), content_of(info, ledgers), columns)
 
 
 def observe(run: RunDir) -> Observed:

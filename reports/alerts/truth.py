@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from chaos.alerting.samples import Samples, labels_of
 from chaos.alerting.words import TRUTH
-from loadtests.records.content import TYPE_NAMES, Content
 from loadtests.records.errors import MissingRecord
 from loadtests.records.jsonl import read_jsonl
+from loadtests.records.recorded import content_of
 from reports.keyset import windows
 from reports.obligations import ACKED, NEVER
 from reports.reconcile import FileKeys
@@ -34,7 +34,7 @@ def truth_samples(records: RunRecords) -> Samples:
     start_ns = records.window.baseline_start_ns or records.info.started_mono_ns
     grid = np.arange(start_ns, records.end_ns + 1, int(STEP_S * 1e9), dtype=np.int64)
     pending = pending_by_type(records, grid)
-    _add_pending(samples, records, grid, pending)
+    _add_pending(samples, records, grid, pending, content_of(records.info, records.ledgers).names)
     _add_commits(samples, records, grid)
     _add_ages(samples, records)
     return samples
@@ -42,8 +42,8 @@ def truth_samples(records: RunRecords) -> Samples:
 
 def pending_by_type(records: RunRecords, grid: I64) -> npt.NDArray[np.int64]:
     """Return events acknowledged and not yet visible, one row a type and one column an instant of *grid*."""
-    change = np.zeros((len(TYPE_NAMES), len(grid) + 1), dtype=np.int64)
-    content = Content(records.info.seed, records.info.mix or None)
+    content = content_of(records.info, records.ledgers)
+    change = np.zeros((len(content.names), len(grid) + 1), dtype=np.int64)
     for producer, owed in records.history.producers.items():
         for first, count in windows(owed.first, owed.last):
             kinds = content.types(producer, np.arange(first, first + count, dtype=np.uint64))
@@ -84,14 +84,16 @@ def _with(files: list[FileKeys], producer: int, first: int, count: int) -> Itera
             yield file
 
 
-def _add_pending(samples: Samples, records: RunRecords, grid: I64, pending: npt.NDArray[np.int64]) -> None:
+def _add_pending(
+    samples: Samples, records: RunRecords, grid: I64, pending: npt.NDArray[np.int64], names: tuple[str, ...]
+) -> None:
     capacity = records.target.contract.capacity_events
-    used = [index for index in range(len(TYPE_NAMES)) if pending[index].any()]
+    used = [index for index in range(len(names)) if pending[index].any()]
     for column, t_ns in enumerate(grid):
         at_s = records.unix_ns(int(t_ns)) / 1e9
         samples.add(at_s, TRUTH["buffered"], float(pending[:, column].sum()))
         for index in used if capacity else ():
-            labels = labels_of({"type": TYPE_NAMES[index]})
+            labels = labels_of({"type": names[index]})
             samples.add(at_s, TRUTH["fill"], float(pending[index, column]) / float(capacity or 1), labels)
 
 

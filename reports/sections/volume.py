@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from loadtests.records.content import TYPE_NAMES, Content
 from loadtests.records.ledger import Kind, Record
+from loadtests.records.recorded import content_of
 from reports.keyset import windows
 from reports.runrecords import RunRecords
 
@@ -52,11 +53,13 @@ class Volume:
 
     Attributes:
         usual_until: The first bucket after the baseline.
+        names: The types, by row.
     """
 
     start_ns: int
     counts: Counts
     usual_until: int
+    names: tuple[str, ...] = TYPE_NAMES
 
 
 def volume_of(records: RunRecords) -> Volume | None:
@@ -70,12 +73,12 @@ def volume_of(records: RunRecords) -> Volume | None:
         return None
     start_ns, end_ns = window.baseline_start_ns, window.traffic_end_ns or records.end_ns
     buckets = max(1, int((end_ns - start_ns) / 1e9 / BUCKET_S))
-    counts = np.zeros((len(TYPE_NAMES), buckets), dtype=np.int64)
-    content = Content(records.info.seed, records.info.mix or None)
+    content = content_of(records.info, records.ledgers)
+    counts = np.zeros((len(content.names), buckets), dtype=np.int64)
     for ledger in records.ledgers:
         _count(counts, ledger.records, content, start_ns)
     usual_until = min(buckets, max(1, int((window.inject_start_ns - start_ns) / 1e9 / BUCKET_S)))
-    return Volume(start_ns, counts, usual_until)
+    return Volume(start_ns, counts, usual_until, content.names)
 
 
 def _count(counts: Counts, rows: npt.NDArray[np.void], content: Content, start_ns: int) -> None:
@@ -102,7 +105,7 @@ def surges(volume: Volume) -> list[Surge]:
     """Return unusual volume: all events first if it is unusual, then types by their share of the growth, largest first."""
     total = _surge("all events", volume.counts.sum(axis=0), volume)
     types = [
-        s for row, name in zip(volume.counts, TYPE_NAMES, strict=True) if (s := _surge(name, row, volume)) is not None
+        s for row, name in zip(volume.counts, volume.names, strict=True) if (s := _surge(name, row, volume)) is not None
     ]
     grown = sum(s.peak_per_s - s.usual_per_s for s in types)
     ranked = sorted(types, key=lambda s: s.peak_per_s - s.usual_per_s, reverse=True)
