@@ -4,19 +4,23 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlencode
 
 import pytest
 
 from loadtests.records.ledger import Outcome, read_ledgers
 from loadtests.records.rundir import RunDir
-from tests.loadtests.servers import ACCEPTED, always, free_port, serving
+from tests.loadtests.servers import ACCEPTED, Served, always, free_port, serving
+from tests.mutants_traffic import MUTANTS
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
@@ -122,3 +126,37 @@ def test_a_host_that_is_no_url_ends_the_test_with_a_sentence_and_the_ui_lives_on
         ui.start(server.url, rate_per_user=20)
         wait_for(lambda: len(server.requests) > 10, "requests")
         ui.stop()
+
+
+def collecting(mutant: str) -> Callable[[Served, socket.socket], bool]:
+    """A server that answers as one of the collectors for unusual traffic does."""
+    collector = MUTANTS[mutant](SimpleNamespace(buffer=[], lock=threading.Lock()))
+
+    def script(served: Served, connection: socket.socket) -> bool:
+        status = collector.take(served.body, None)
+        connection.sendall(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)
+        return True
+
+    return script
+
+
+@pytest.mark.parametrize(("mutant", "breaches"), [("careful", 0), ("swallows", 1)])
+def test_refusals_by_contract_have_rows_of_their_own_and_paint_no_failure(tmp_path: Path, mutant: str, breaches: int):
+    """An invalid event that is refused is a row `refused 400`; one that is acknowledged stands among the failures."""
+    with serving(collecting(mutant)) as server, web_ui(tmp_path, code=0) as ui:
+        ui.start(server.url, traffic="poison", rate_per_user=30, batch=5)
+        wait_for(lambda: len(server.requests) > 150, "requests")
+        ui.stop()
+        # Locust answers from a cache for two seconds.
+        wait_for(lambda: len(json.loads(ui.ask("GET", "/stats/requests"))["stats"]) >= 3, "the tables")
+        stats = json.loads(ui.ask("GET", "/stats/requests"))
+
+    rows = {(row["method"], row["name"]): row for row in stats["stats"]}
+    assert rows["POST", "events"]["num_failures"] == 0
+    if breaches:
+        assert rows["breach", "202"]["num_failures"] > 0
+        assert {"acknowledged" in error["error"] for error in stats["errors"]} == {True}
+    else:
+        assert rows["refused", "400"]["num_requests"] > 0
+        assert rows["refused", "400"]["num_failures"] == 0
+        assert stats["errors"] == []
