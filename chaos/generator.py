@@ -129,7 +129,7 @@ class Generator:
             "--mode", self._mode, "--traffic", traffic.profile, *_curve(traffic),
             "--arrivals", traffic.arrivals or "as-named",
             "--gzip", "yes" if traffic.gzip else "no", "--keep-alive", "yes" if traffic.keep_alive else "no",
-            "--loglevel", "WARNING",
+            "--retry-attempts", str(traffic.attempts), "--loglevel", "WARNING",
         ]  # fmt: skip
 
     def _environment(self) -> dict[str, str]:

@@ -61,6 +61,7 @@ class TrafficSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         gzip: Bodies are sent gzipped.
         keep_alive: Connections are used again; if not, each request opens its own.
         requests_per_user_s: Requests per second that one Locust user stands for.
+        attempts: How often a request is sent at most when its answer allows that, the first time included.
     """
 
     events_per_s: Positive = 400
@@ -73,6 +74,7 @@ class TrafficSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     gzip: bool = False
     keep_alive: bool = True
     requests_per_user_s: Positive = 5
+    attempts: Annotated[int, Meta(ge=1, le=100)] = 6
 
 
 class StepSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"params": "with"}):
