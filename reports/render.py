@@ -6,9 +6,6 @@ hash, and every value is escaped. The same run directory gives the same bytes.
 
 from __future__ import annotations
 
-import base64
-import gzip
-import hashlib
 import json
 import os
 import re
@@ -24,6 +21,7 @@ from markupsafe import Markup
 
 from loadtests.records.errors import MissingRecord, RecordError
 from loadtests.records.rundir import RunDir
+from reports.embed import asset, packed, script_hash
 from reports.errors import ReportError
 from reports.frame import LEFT, RIGHT, document_json
 from reports.junit import junit_xml
@@ -76,17 +74,17 @@ def html_of(page: Page, story: Story) -> str:
     environment = _environment()
     lanes = draw_lanes(story)
     library = Resources(mode="inline", components=["bokeh"], minified=True).js_raw[0]
-    starter = _asset("report.js")
+    starter = asset("report.js")
     return environment.get_template("report.html.j2").render(
         page=page,
         lanes=lanes,
-        style=_asset("report.css"),
+        style=asset("report.css"),
         light=css_variables(dark=False),
         dark=css_variables(dark=True),
         starter=starter,
-        library=_packed(library),
-        charts=_packed(_charts(lanes, page, story)),
-        script_hashes=" ".join(f"'sha256-{_hash(text)}'" for text in (starter, library)),
+        library=packed(library),
+        charts=packed(_charts(lanes, page, story)),
+        script_hashes=" ".join(f"'sha256-{script_hash(text)}'" for text in (starter, library)),
         length=elapsed(story.clock.end_s),
     )
 
@@ -109,19 +107,6 @@ def _environment() -> Environment:
 def _printable(value: object) -> object:
     """Show control characters and direction overrides of outside text as escapes; leave our own markup alone."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _asset(name: str) -> str:
-    return (Path(__file__).parent / name).read_text(encoding="utf-8")
-
-
-def _packed(text: str) -> str:
-    """Compress for embedding: base64 of gzip without a time stamp. Nothing in it can end a script element."""
-    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode("ascii")
-
-
-def _hash(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
 def _charts(lanes: Sequence[Lane], page: Page, story: Story) -> str:
