@@ -1,12 +1,14 @@
-"""What of a target file may be kept in a run directory and shown in a report."""
+"""What of a target file, a scenario and a command line may be kept in a run directory and shown in a report."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar
 
 import msgspec
+import yaml
 from msgspec import Struct
 
 from loadtests.records.target import Target
@@ -27,6 +29,9 @@ _SECRET_NAME = re.compile(r"token|secret|pass|pwd|pin|cred|auth|key|cookie|sign|
 _HARMLESS = re.compile(r"env:\w+|true|false|-?[0-9]{1,9}(\.[0-9]{1,9})?", re.IGNORECASE)
 _QUERY = re.compile(r"\?.*", re.DOTALL)
 _USERINFO = re.compile(r"(?<=://)[^/?#]+@")
+_SETTING = re.compile(r"^((?:--set=)?env\.(\w+)=)(.*)$", re.DOTALL)
+_WHOLE_ENV = re.compile(r"^((?:--set=)?env=)(.*)$", re.DOTALL)
+_SET_IN_COMMENT = re.compile(r"(?<=\s)env(?:\.\w+)?=.*?(?=\s[\w.]+=|$)")
 
 
 def redacted(target: Target) -> Target:
@@ -49,6 +54,57 @@ def redacted(target: Target) -> Target:
         "table": _with(target.table, catalog=lambda catalog: _hide(catalog, _OPEN_PROPERTIES)),
     }
     return msgspec.structs.replace(target, **changes)
+
+
+def redacted_scenario(text: str) -> str:
+    """Return the YAML of a scenario in which secrets of its `env` are `***`.
+
+    What a target is started with decides how a run goes, so it is kept, except for values whose name says that they are secret,
+    and for user, password and query of URLs.
+    """
+    for node in reversed(_env_values(text)):
+        name, value, start, end = node
+        if (shown := _environment(name, value)) != value:
+            text = f"{text[:start]}{json.dumps(shown)}{text[end:]}"
+    lines = text.split("\n")
+    return "\n".join(_comment(line) if line.startswith("#") else line for line in lines)
+
+
+def redacted_arguments(argv: Iterable[str]) -> list[str]:
+    """Return a command line in which secrets given by `--set env.NAME=VALUE` are `***`."""
+    return [_argument(word) for word in argv]
+
+
+def _argument(word: str) -> str:
+    if (setting := _SETTING.match(word)) is not None:
+        return setting[1] + _environment(setting[2], setting[3])
+    if (whole := _WHOLE_ENV.match(word)) is not None:
+        return whole[1] + (HIDDEN if _SECRET_NAME.search(whole[2]) else _bare(whole[2]))
+    return word
+
+
+def _comment(line: str) -> str:
+    """A scenario that `--set` has changed says so in its first line."""
+    return _SET_IN_COMMENT.sub(lambda found: _argument(found[0]), line)
+
+
+def _environment(name: str, value: str) -> str:
+    return HIDDEN if _SECRET_NAME.search(name) else _bare(value)
+
+
+def _env_values(text: str) -> list[tuple[str, str, int, int]]:
+    """Name, value and place of each entry of `env`, in order; none in what is no mapping."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError:
+        return []
+    pairs = root.value if isinstance(root, yaml.MappingNode) else []
+    env = next((value for key, value in pairs if key.value == "env"), None)
+    return [
+        (str(key.value), str(value.value), value.start_mark.index, value.end_mark.index)
+        for key, value in (env.value if isinstance(env, yaml.MappingNode) else [])
+        if isinstance(value, yaml.ScalarNode)
+    ]
 
 
 def _with(part: S, **functions: Callable[[Any], Any]) -> S:

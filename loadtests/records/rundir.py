@@ -31,7 +31,7 @@ from msgspec import Struct, field
 
 from loadtests.records.documents import known_fields, read_document, write_document
 from loadtests.records.errors import CorruptRecord, MissingRecord, RecordError
-from loadtests.records.redaction import redacted
+from loadtests.records.redaction import redacted, redacted_arguments, redacted_scenario
 from loadtests.records.schema import check_schema, schema_name
 from loadtests.records.target import KIND as TARGET
 from loadtests.records.target import Target
@@ -149,6 +149,7 @@ class RunDir:
         Raises:
             RecordError: it cannot be created; one sentence.
         """
+        info.argv = redacted_arguments(info.argv)
         info.started_unix_ns = info.started_unix_ns or time.time_ns()
         info.started_mono_ns = info.started_mono_ns or time.monotonic_ns()
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(info.started_unix_ns / 1e9))
@@ -157,7 +158,7 @@ class RunDir:
             for name in _DIRECTORIES:
                 (root / name).mkdir(parents=True, mode=0o700)
             run = cls(root, info)
-            run.scenario.write_text(scenario_text, encoding="utf-8")
+            run.scenario.write_text(redacted_scenario(scenario_text), encoding="utf-8")
             plain = msgspec.to_builtins(redacted(target))
             run.target.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
             run.save()
