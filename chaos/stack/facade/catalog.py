@@ -40,7 +40,7 @@ _EXISTS = {"exists": "true"}
 """SqlCatalog keeps a namespace as its properties: with this one it is still there when all others are removed."""
 
 
-_FORMATS = ("1", "2", "3")
+_FORMATS = ("1", "2")
 
 
 class TableChange(NamedTuple):
@@ -161,6 +161,8 @@ class Catalog:
         location = (request.location or self._default_location(levels, request.name)).rstrip("/")
         self._check_location(location)
         version = request.properties.get("format-version", "2")
+        if version == "3":
+            raise Unsupported("Cannot create a table of format version 3: pyiceberg does not write it")
         if version not in _FORMATS:
             raise BadRequest(f"Cannot create a table of format version {version}; there are {', '.join(_FORMATS)}")
         spec = request.partition_spec or UNPARTITIONED_PARTITION_SPEC
