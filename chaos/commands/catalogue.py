@@ -32,6 +32,7 @@ from chaos.trials.views import WIDTH, show, write_report
 from chaos.trials.worker_process import Workplace
 
 JOBS = 3
+NO_MUTANTS = "The collectors with planted bugs come with a checkout of icequake and are not here"
 TIERS = {"quick": ("quick",), "nightly": ("quick", "nightly")}
 
 
@@ -120,9 +121,7 @@ def _check_stack(stack: str) -> None:
 
 def _mutants(path: Path | None, directory: Path, console: Console) -> Mutants | None:
     if path is None and not FILE.is_file():
-        console.print(
-            "The collectors with planted bugs come with a checkout of icequake and are not here; only the reference is tried."
-        )
+        console.print(f"{NO_MUTANTS}; only the reference is tried.", soft_wrap=True)
         return None
     return Mutants(path or FILE, directory)
 

@@ -9,9 +9,13 @@ from chaos.faults import FaultSpec
 from chaos.scenario import Plan, load_plan
 
 
-def plan_for(spec: FaultSpec) -> Plan:
-    """Return the micro-scenario of *spec*, checked as any scenario file is. Raises BadScenario."""
+def plan_for(spec: FaultSpec, *, planted: bool = False) -> Plan:
+    """Return the micro-scenario of *spec*, checked as any scenario file is. Raises BadScenario.
+
+    Args:
+        planted: It is for a target with a planted bug.
+    """
     with tempfile.TemporaryDirectory(prefix="icequake-") as directory:
         path = Path(directory) / f"try-{spec.name}.yaml"
-        path.write_text(spec.micro.scenario(spec.name, spec.about), encoding="utf-8")
+        path.write_text(spec.micro.scenario(spec.name, spec.about, planted=planted), encoding="utf-8")
         return load_plan(path)

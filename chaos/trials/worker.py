@@ -106,7 +106,7 @@ class Bench:
 
     def _run(self, trial: Trial, spec: FaultSpec) -> tuple[TrialRunner, Result]:
         path, loaded = find_target(trial.path)
-        plan = plan_for(spec)
+        plan = plan_for(spec, planted=trial.check is not None)
         refuse(plan, loaded)
         request = Request(plan, path, loaded, self._runs, self._seed, ("icequake", "catalogue", trial.fault))
         runner = TrialRunner(request, running=self._running, judge=self._judge, display=PhaseTeller(self._say))
