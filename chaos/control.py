@@ -139,6 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
         except ChaosError as error:
             status = 409 if isinstance(error, NotNow) else 400 if isinstance(error, BadInput) else 500
             self._refuse(status, error.code, error.sentence)
+        except Exception as error:  # a fault of ours is told to whoever asked, and the session goes on
+            self._refuse(500, "internal", f"this is a fault of icequake itself: {error!r}.")
 
     def _check(self) -> None:
         host = urlsplit(f"//{self.headers.get('Host', '')}")

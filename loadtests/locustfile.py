@@ -19,7 +19,7 @@ from typing import Any
 import gevent
 import pandas  # noqa: F401  # pyarrow imports it with the first series: seconds, in which arrivals would be due
 from locust import User, events, task
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import STATE_SPAWNING, MasterRunner, WorkerRunner
 
 from loadtests import panel
 from loadtests.answers import BREACHES
@@ -89,6 +89,8 @@ class _Test:
         options = self._environment.parsed_options
         users = self._environment.runner.target_user_count or options.num_users or 1
         self._asked_for_run = True
+        # Until the target is ready; a page that reads "ready" for so long goes back to its form and stays there.
+        self._environment.runner.update_state(STATE_SPAWNING)
         answer = control.begin(settings, users=users)
         # The form's host is not used: events must take the path on which faults are injected.
         self._environment.host = options.host = answer["url"]

@@ -145,7 +145,9 @@
     }
     node.append(svg("polyline", {points: points.map(point => x(point.t_s) + "," + y(point[name])).join(" "), fill: "none",
       stroke: "var(--accent)", "stroke-width": 1.5, "vector-effect": "non-scaling-stroke"}));
-    node.setAttribute("aria-label", "now " + words(points[points.length - 1][name]));
+    const now = "now " + words(points[points.length - 1][name]);
+    node.setAttribute("aria-label", now);
+    node.previousElementSibling.lastElementChild.textContent = now + ", " + Math.round(span) + " s are shown";
   }
 
   function drawFaults(state) {
@@ -162,7 +164,8 @@
         el("button", {"data-step": step.step, onclick: () => act("heal", {step: step.step})}, "heal") : null;
       return el("div", {class: "lane"}, el("span", {class: {void: "warn", failed: "bad"}[step.state] || ""}, words, " ", heal), line);
     }));
-    if (!state.steps.length) view.lanes.append(el("span", {class: "dim"}, "no fault so far"));
+    if (state.steps.length) view.lanes.append(el("div", {class: "lane axis dim"}, el("span"), el("div", {}, el("span", {}, "0 s"), el("span", {}, seconds(now)))));
+    else view.lanes.append(el("span", {class: "dim"}, "no fault so far"));
     const again = focus !== undefined && view.lanes.querySelector('[data-step="' + Number(focus) + '"]');
     if (again) again.focus();
     const words = {operator: e => e.action + (e.text ? ": " + e.text : "") + (e.fault ? " " + e.fault : "") +
@@ -244,7 +247,8 @@
     for (const one of [...view.needsRun, ...view.marks, view.flush]) one.disabled = true;  // until the state is known
     root.replaceChildren(view.banner, view.cards, el("div", {class: "columns"},
       el("section", {}, el("h2", {}, "Fill of each partition buffer (lines at 50, 70 and 90 %)"), view.fill),
-      el("section", {}, el("h2", {}, "Fullest buffer over time"), view.fillChart, el("h2", {}, "Freshness over time"), view.freshChart),
+      el("section", {}, el("h2", {}, "Fullest buffer over time ", el("span", {class: "dim"})), view.fillChart,
+        el("h2", {}, "Freshness over time ", el("span", {class: "dim"})), view.freshChart),
       el("section", {}, el("h2", {}, "Break something"),
         el("form", {onsubmit: inject}, el("label", {}, "fault", view.select), view.fields, el("label", {}, "further parameters (JSON)", view.more),
           el("label", {}, "for seconds (empty: until healed)", view.lasts), injecting), view.about,

@@ -205,6 +205,8 @@ def _next(records: RunRecords, checks: Sequence[Check]) -> str:
     info = records.info
     drill = next((entry.get("drill") for entry in records.timeline if entry.get("event") == "drill"), None)
     what = f"drill {drill}" if info.scenario == f"drill-{drill}" else f"run {info.scenario}"
+    if info.argv[1:2] == ["live"]:  # its load and its faults were in a person's hands
+        what = "live" if info.scenario == "live" else f"live --scenario {info.scenario}"
     again = f"icequake {what} --seed {info.seed} --target {_target_argument(info.argv) or info.target}"
     commands = [e for c in checks if c.verdict is Verdict.FAIL for e in c.evidence if e.startswith("icequake explain")]
     doubtful = any(c.verdict is not Verdict.PASS for c in checks)

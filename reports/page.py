@@ -288,10 +288,10 @@ def _identity(info: RunInfo, doc: VerdictDoc) -> Iterator[Fact]:
 def reproduce_line(info: RunInfo) -> str:
     """Return a command that repeats this run: as it was started, with the seed it had.
 
-    A command that starts several runs, or none that is known, is replaced by the one for this run alone.
+    Of a live session that is the session, in which a person does the rest. A command that starts several runs, or none that is known, is replaced by the one for this run alone.
     """
     words = ["icequake", *info.argv[1:]]
-    if words[1:2] not in (["run"], ["drill"]):
+    if words[1:2] not in (["run"], ["drill"], ["live"]):
         words = ["icequake", "run", info.scenario, "--target", info.target]
     given = any(word == "--seed" or word.startswith("--seed=") for word in words)
     return shlex.join(words if given else [*words, "--seed", str(info.seed)])

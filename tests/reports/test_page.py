@@ -27,6 +27,7 @@ def page(tmp_path: Path) -> Page:
             "icequake run quick --target 'my file.yaml' --seed 7",
         ),
         (["icequake", "run", "quick", "--seed=7"], "icequake run quick --seed=7"),
+        (["icequake", "live", "--target", "naive"], "icequake live --target naive --seed 7"),
         (["icequake", "gameday"], "icequake run quick --target my-collector --seed 7"),
         ([], "icequake run quick --target my-collector --seed 7"),
     ],
