@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reports.anomalies import WHERE, cause_of_copies, describe, groups
 from reports.obligations import ACKED
+from reports.permitted import permitted_losses
 from reports.reconcile import Found, Reconciliation
 from reports.runrecords import RunRecords
 from reports.verdict import Check, Verdict
@@ -79,10 +80,17 @@ def _missing(records: RunRecords, result: Reconciliation, name: str) -> Check:
     verdict = Verdict.INCONCLUSIVE if name == "pending" else Verdict.FAIL
     if _blind(records):
         verdict, evidence = Verdict.INCONCLUSIVE, [*evidence, "parts of the table could not be read; see run.read"]
+    claim = wrong.format(n=f"{mine:,}")
+    permitted, words = permitted_losses(records, found) if verdict == Verdict.FAIL and name == "lost" else (0, "")
+    if permitted:
+        counts["permitted"] = permitted
+        evidence.append(f"{permitted:,} of them may be lost under the contract of {records.target.name} ({words})")
+    if permitted == mine:
+        verdict, claim = Verdict.PASS, f"{mine:,} acknowledged events are missing, as the contract permits ({words})"
     return Check(
         id=check_id,
         verdict=verdict,
-        claim=wrong.format(n=f"{mine:,}"),
+        claim=claim,
         counts=counts,
         examples=_examples(records, "missing", found),
         evidence=evidence,

@@ -157,6 +157,10 @@ class Contract(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the target promises; verdicts are judged against it.
 
     Attributes:
+        durability: What a 2xx means. Under `memory`, events acknowledged before the process was killed may be lost; the others
+            are judged alike, since a killed process loses nothing that it has written (power loss is not tested).
+        overflow: What a full buffer does. Under `drop_oldest`, events acknowledged before it was last full may be lost; under
+            `reject` and `block` none may.
         limits: What a request may be at most; without them, requests at and over the limits cannot be sent.
         invalid: What becomes of a request in which one event is invalid: `reject_request` keeps none of it and answers 400,
             415 or 422; `skip_event` keeps the valid ones and answers 2xx.
