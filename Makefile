@@ -26,7 +26,7 @@ list: setup ## Scenarios, faults, targets, traffic (icequake list)
 test: setup-test ## Lint, types and the test suite, under ten minutes (icequake test)
 	@$(ICEQUAKE) test
 
-test-all: setup-test ## The same with the long tests (icequake test --all)
+test-all: setup-test ## The same with the long tests and the quick tier of the fault catalogue (icequake test --all)
 	@$(ICEQUAKE) test --all
 
 bench: setup ## Measure reconciliation, collector and gateway here (icequake bench)
