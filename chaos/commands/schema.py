@@ -12,6 +12,7 @@ DOCUMENTS = {
     "target": "loadtests.records.target:Target",
     "verdict": "reports.verdict:VerdictDoc",
     "run": "loadtests.records.rundir:RunInfo",
+    "catalogue": "chaos.trials.matrix:Matrix",
 }
 
 
