@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from chaos.commands.doctor import headline, progress_of, show
-from chaos.commands.table_access import Access, access, table_options
+from chaos.commands.table_access import access, table_options
 from chaos.errors import BadInput, ChaosError
 from chaos.table.clinic import Visit, visit
-from chaos.table.doctor import Report, load
+from chaos.table.doctor import Report
 from chaos.table.errors import CatalogFailed, TableError
 from chaos.table.findings import Severity
-from chaos.table.repair import Plan, Refusal, Repairer, backup_into, carry_out
-from chaos.table.store import FileIOStore
+from chaos.table.plans import Plan, Refusal
+from chaos.table.treatment import Case, next_step
 
 T = TypeVar("T")
 
@@ -32,21 +32,27 @@ MOST_STEPS = 100
 @table_options
 @click.option("--yes", is_flag=True, help="Do it; without this only the plan is shown.")
 @click.option("--accept-loss", is_flag=True, help="With --yes: also do what loses rows for good.")
+@click.option("--export", type=click.Path(path_type=Path, dir_okay=False, exists=True), default=None, help="A collector's export (`GET /admin/export`): rows of lost files are taken from it.")  # fmt: skip
+@click.option("--location", metavar="URI", default=None, help="Where the table is, when the catalog cannot load it.")
 @click.option("--backup", type=click.Path(path_type=Path, file_okay=False), default=Path("repair-backup"), show_default=True, help="Where the old bytes of replaced objects are kept.")  # fmt: skip
-def repair(*, yes: bool, accept_loss: bool, backup: Path, **which: Any) -> int:
+def repair(
+    *, yes: bool, accept_loss: bool, export: Path | None, location: str | None, backup: Path, **which: Any
+) -> int:
     """Mend an Iceberg table, step by step, from what can be proved; the doctor runs before and after each step.
 
     Writers should be stopped meanwhile. Killed in the middle, it can be run again.
     Exit codes as for `icequake doctor`, of the table as it is left.
     """
     about, console = access(**which), Console()
+    case = Case(about.properties, about.identifier, location, export)
     done = 0
     while True:
-        report = _examine(about)
-        plan, refused = _next(about, report)
-        _say_refused(refused, console)
-        if plan is None:
+        report = _examine(case)
+        step = _translated(lambda: next_step(case, report, now_ms=int(time.time() * 1000)))  # noqa: B023  # called at once
+        _say_refused(step.refused, console)
+        if step.plan is None:
             return _end(report, done, console)
+        plan = step.plan
         _say(plan, console)
         if not yes:
             console.print(
@@ -57,31 +63,16 @@ def repair(*, yes: bool, accept_loss: bool, backup: Path, **which: Any) -> int:
             raise BadInput("this step loses rows for good; put their files back from a backup, or add --accept-loss.")
         if done == MOST_STEPS:
             raise ChaosError(f"after {done} repairs the table still needs one; stop writers and look at it by hand.")
-        _carry_out(about, plan, backup)
+        _translated(lambda: step.carry_out(backup))  # noqa: B023  # called at once
         done += 1
         console.print(f"done      {plan.recipe}", highlight=False)
 
 
-def _examine(about: Access) -> Report:
+def _examine(case: Case) -> Report:
     with progress_of(Console(stderr=True)) as told:
         now_s, token = time.time(), secrets.token_hex(4)
-        return visit(Visit(about.properties, about.identifier, now_s, token, writes=False), told)
-
-
-def _next(about: Access, report: Report) -> tuple[Plan | None, list[Refusal]]:
-    if report.snapshot_id is None:
-        return None, []
-    return _translated(lambda: _repairer(about).next(report))
-
-
-def _repairer(about: Access) -> Repairer:
-    table = load(about.properties, about.identifier)
-    return Repairer(table, FileIOStore(table.io), now_ms=int(time.time() * 1000))
-
-
-def _carry_out(about: Access, plan: Plan, backup: Path) -> None:
-    store = FileIOStore(load(about.properties, about.identifier).io)
-    _translated(lambda: carry_out(plan, store, backup_into(backup)))
+        about = Visit(case.properties, case.identifier, now_s, token, location=case.location, writes=False)
+        return visit(about, told)
 
 
 def _translated(action: Callable[[], T]) -> T:

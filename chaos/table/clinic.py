@@ -75,7 +75,7 @@ def _not_loaded(about: Visit, why: str) -> Report:
 
 
 def _rescued(about: Visit) -> Iterator[str]:
-    for location in _guesses(about):
+    for location in guesses(about.properties, about.identifier, about.location):
         try:
             yield rescue(location, FileIOStore(load_file_io(dict(about.properties), location)))
             return
@@ -84,11 +84,12 @@ def _rescued(about: Visit) -> Iterator[str]:
     yield "its metadata directory was not found; --location says where it is"
 
 
-def _guesses(about: Visit) -> list[str]:
-    if about.location is not None:
-        return [about.location]
-    warehouse = about.properties.get("warehouse", "").rstrip("/")
-    *namespace, name = about.identifier.split(".")
+def guesses(properties: Mapping[str, str], identifier: str, location: str | None = None) -> list[str]:
+    """Return where a table may be whose catalog cannot say so: where it is said to be, else below the warehouse."""
+    if location is not None:
+        return [location]
+    warehouse = properties.get("warehouse", "").rstrip("/")
+    *namespace, name = identifier.split(".")
     return [f"{warehouse}/{'.'.join(namespace)}{suffix}/{name}" for suffix in ("", ".db")]
 
 

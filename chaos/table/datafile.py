@@ -147,6 +147,16 @@ def _partition_values(part: PartitionField, schema: Schema, columns: dict[int, i
     }
 
 
+def partitions_of(rows: pa.Table, spec: PartitionSpec, schema: Schema) -> list[tuple[Any, ...]]:
+    """Return the partition of each row. *rows* has the columns of *schema*, by name; sources of the spec are top-level columns."""
+    columns: list[list[Any]] = []
+    for part in spec.fields:
+        source = next(one for one in schema.fields if one.field_id == part.source_id)
+        values = part.transform.pyarrow_transform(source.field_type)(rows[source.name])
+        columns.append([_plain(value) for value in _integers(values).to_pylist()])
+    return list(zip(*columns, strict=True)) if columns else [()] * rows.num_rows
+
+
 def _is_comparable(one: NestedField, file: DataFile) -> bool:
     return isinstance(one.field_type, _COMPARABLE) and one.field_id in (file.lower_bounds or {})
 

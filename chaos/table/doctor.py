@@ -28,6 +28,7 @@ from chaos.table.findings import INVISIBLE, Findings, Severity
 from chaos.table.inventory import Inventory
 from chaos.table.metadata_checks import (
     check_chain,
+    check_lineage,
     check_newer,
     check_snapshots,
     last_sequence,
@@ -231,6 +232,8 @@ class Doctor:
         snapshot, findings = self._table.current_snapshot(), self.report.findings
         if snapshot is not None and not self._totals.unread:
             findings.extend(check_totals(snapshot, self._totals))
+        if self._options.history:
+            findings.extend(check_lineage(self._table.metadata, self._store))
         for path, deletes in self._deletes:
             self._count("rows_hidden_by_position", sum(count for count, _ in deletes.values()))
             findings.extend(check_deletes(path, deletes, self._totals))

@@ -12,6 +12,7 @@ from pyiceberg.table.metadata import TableMetadata, TableMetadataUtil, TableMeta
 
 from chaos.table.errors import ObjectMissing, StoreFailed, sentence
 from chaos.table.findings import Finding
+from chaos.table.lineage import missing_from_lineage
 from chaos.table.store import ObjectStore, Stat
 
 _VERSION = re.compile(r"/v?(\d+)[^/]*\.metadata\.json$")
@@ -124,6 +125,14 @@ def check_snapshots(metadata: TableMetadata) -> Iterator[Finding]:
             detail = f"its sequence number {number} does not come after its parent's, {parent.sequence_number}"
             yield Finding("snapshot-chain-wrong", str(snapshot.snapshot_id), detail)
     yield from _check_log(metadata, set(by_id))
+
+
+def check_lineage(metadata: TableMetadata, store: ObjectStore) -> Iterator[Finding]:
+    """Appends that no branch leads to any more, whose files no snapshot of the lineage lists or removed."""
+    for snapshot_id, files in missing_from_lineage(metadata, store).items():
+        rows = sum(file.record_count for file in files)
+        detail = f"{len(files)} of its files with {rows} rows are listed by no snapshot that leads to the current one"
+        yield Finding("rolled-back", str(snapshot_id), detail)
 
 
 def _check_log(metadata: TableMetadata, known: set[int]) -> Iterator[Finding]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from pyiceberg.io.pyarrow import parquet_file_to_data_file
@@ -28,44 +27,18 @@ from pyiceberg.table.snapshots import Snapshot
 from chaos.table.committer import CODEC, Committer, is_data
 from chaos.table.doctor import Report
 from chaos.table.errors import CannotRepair, ObjectMissing, StoreFailed, sentence
+from chaos.table.exports import restored
 from chaos.table.findings import Finding
+from chaos.table.lineage import missing_from_lineage
+from chaos.table.plans import Plan, Refusal, backup_into, carry_out
 from chaos.table.rewriting import MemoryOutput, bare, described, resized
 from chaos.table.store import ObjectStore
 from chaos.table.tree_checks import check_manifest, total
 from chaos.table.walk import MemoryIO, read_list, read_manifest
 
+__all__ = ["Plan", "Refusal", "Repairer", "backup_into", "carry_out"]
+
 _ADDED, _EXISTING, _DELETED = ManifestEntryStatus.ADDED, ManifestEntryStatus.EXISTING, ManifestEntryStatus.DELETED
-
-
-@dataclass
-class Plan:
-    """One repair.
-
-    Attributes:
-        recipe: Which procedure.
-        mends: The findings it is for.
-        evidence: What it is derived from, in sentences.
-        replaces: Objects whose bytes are replaced; they are backed up first.
-        loss: What will be gone for good, in sentences; empty when nothing is.
-        rows_lost: Rows among that.
-        execute: Does it.
-    """
-
-    recipe: str
-    mends: list[Finding]
-    evidence: list[str]
-    execute: Callable[[], None]
-    replaces: list[str] = field(default_factory=list)
-    loss: list[str] = field(default_factory=list)
-    rows_lost: int = 0
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A finding that cannot be mended from the evidence, and why."""
-
-    finding: Finding
-    why: str
 
 
 class Repairer:
@@ -73,10 +46,11 @@ class Repairer:
 
     Args:
         now_ms: Time of snapshots that a repair commits.
+        export: A collector's export (`chaos.table.exports`), from which rows of lost files are taken again.
     """
 
-    def __init__(self, table: Table, store: ObjectStore, *, now_ms: int) -> None:
-        self._table, self._store, self._now_ms = table, store, now_ms
+    def __init__(self, table: Table, store: ObjectStore, *, now_ms: int, export: Path | None = None) -> None:
+        self._table, self._store, self._now_ms, self._export = table, store, now_ms, export
 
     def next(self, report: Report) -> tuple[Plan | None, list[Refusal]]:
         """Return the first thing to be done about what the doctor found, and what cannot be done.
@@ -100,8 +74,10 @@ class Repairer:
             ("rebuild-manifest-list", self._list),
             ("rebuild-manifest", self._manifest),
             ("drop-duplicate-reference", self._duplicates),
+            ("add-rolled-back", self._rolled_back_rows),
             ("remove-file", self._remove),
             ("restate-totals", self._totals),
+            ("rewrite-metadata", self._metadata),
         ]
 
     # -- manifest list
@@ -289,15 +265,56 @@ class Repairer:
     def _remove(self, findings: list[Finding]) -> Plan:
         paths = {one.object for one in findings}
         gone = {file.file_path: file for file in self._live_files() if file.file_path in paths}
-        plan = self._rewritten(
-            "remove-file",
-            findings,
-            [f"{len(gone)} files cannot be read as what was committed"],
-            lambda _, entry: entry.data_file.file_path not in paths,
-        )
+        evidence = [f"{len(gone)} files cannot be read as what was committed"]
+        if self._export is not None:
+            return self._from_export(self._export, findings, gone)
+        plan = self._rewritten("remove-file", findings, evidence, lambda _, one: one.data_file.file_path not in paths)
         plan.loss = [_loss(file, self._table) for file in gone.values()]
         plan.rows_lost = sum(file.record_count for file in gone.values())
         return plan
+
+    def _from_export(self, export: Path, findings: list[Finding], gone: dict[str, DataFile]) -> Plan:
+        """One commit that replaces lost files by their rows; what the export lacks is lost."""
+        found = restored(self._table, self._store, export, list(gone.values()), list(self._live_files()))
+        plan = self._rewritten(
+            "append-from-export",
+            findings,
+            found.evidence,
+            lambda _, one: one.data_file.file_path not in gone,
+            found.files,
+        )
+        plan.loss = [
+            f"{one.rows} rows of partition {one.partition}, which the export does not hold" for one in found.lost
+        ]
+        plan.rows_lost = sum(one.rows for one in found.lost)
+        commit = plan.execute
+
+        def execute() -> None:
+            for path, data in found.objects.items():
+                self._store.put(path, data)
+            commit()
+
+        plan.execute = execute
+        return plan
+
+    def _rolled_back_rows(self, findings: list[Finding]) -> Plan:
+        """One commit that appends what was set aside; its files are whole and nothing removed them on purpose."""
+        by_id = missing_from_lineage(self._table.metadata, self._store)
+        files = [file for one in by_id.values() for file in one]
+        if broken := [file.file_path for file in files if self._store.head(file.file_path) is None]:
+            raise CannotRepair(f"{broken[0]} is gone, so what was rolled back cannot be added again whole.")
+        evidence = [
+            f"{len(files)} files with {sum(file.record_count for file in files)} rows of {len(by_id)} snapshots, "
+            "which no snapshot of the main branch lists or removed"
+        ]
+        return self._rewritten("add-rolled-back", findings, evidence, lambda _, __: True, files)
+
+    def _metadata(self, findings: list[Finding]) -> Plan:
+        """The catalog's own copy, written where the object should be."""
+        path = self._table.metadata_location
+        data = self._table.metadata.model_dump_json(exclude_none=True).encode()
+        evidence = ["the catalog answers with the table's metadata from a copy of its own"]
+        return Plan("rewrite-metadata", findings, evidence, lambda: self._store.put(path, data), replaces=[path])
 
     def _totals(self, findings: list[Finding]) -> Plan:
         """Rows that a summary counts and no entry has may never have been, or be lost: forgetting them is a loss."""
@@ -315,8 +332,9 @@ class Repairer:
         findings: list[Finding],
         evidence: list[str],
         keep: Callable[[Counter[str], ManifestEntry], bool],
+        added: Sequence[DataFile] = (),
     ) -> Plan:
-        """One commit whose manifests list what *keep* keeps; manifests that stay whole are not rewritten."""
+        """One commit whose manifests list what *keep* keeps, and *added*; manifests that stay whole are not rewritten."""
         snapshot = self._current()
         seen: Counter[str] = Counter()
         parts: list[tuple[ManifestFile, list[ManifestEntry], list[ManifestEntry]]] = []
@@ -333,7 +351,9 @@ class Repairer:
             manifests = [
                 one if not dropped else _rewrite(committer, one, kept, dropped) for one, kept, dropped in parts
             ]
-            live = [entry.data_file for _, kept, _ in parts for entry in kept]
+            for spec_id in {file.spec_id for file in added}:
+                manifests.append(committer.added([file for file in added if file.spec_id == spec_id], spec_id))
+            live = [*(entry.data_file for _, kept, _ in parts for entry in kept), *added]
             committer.commit(manifests, snapshot, live, _note(recipe, snapshot))
 
         return Plan(recipe, findings, evidence, execute)
@@ -427,32 +447,3 @@ def _rewrite(
 ) -> ManifestFile:
     entries = [(_EXISTING, entry) for entry in kept] + [(_DELETED, entry) for entry in dropped]
     return committer.manifest(manifest.partition_spec_id, entries)
-
-
-Backup = Callable[[str, bytes], None]
-"""Keeps an object's old bytes, by path."""
-
-
-def backup_into(directory: Path) -> Backup:
-    """Keep old bytes below a directory; what is there from an earlier try is never overwritten."""
-
-    def keep(path: str, data: bytes) -> None:
-        name = path.replace("://", "/").replace("/", "%2F")
-        kept = directory / name
-        directory.mkdir(parents=True, exist_ok=True)
-        if not kept.exists():
-            part = kept.with_name(kept.name + ".part")
-            part.write_bytes(data)
-            part.replace(kept)
-
-    return keep
-
-
-def carry_out(plan: Plan, store: ObjectStore, backup: Backup) -> None:
-    """Back up what the plan replaces, then do it. Raises CatalogFailed, StoreFailed."""
-    for path in plan.replaces:
-        try:
-            backup(path, store.get(path))
-        except ObjectMissing:
-            continue
-    plan.execute()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 
 from chaos.table import foreign
@@ -12,7 +13,7 @@ from chaos.table.errors import CatalogFailed, NotApplicable
 from chaos.table.lineage import left_aside, missing_from_lineage
 from chaos.table.recreate import recreate, restore
 from chaos.table.store import FileIOStore
-from tests.chaos.table.lake import NAME, Lake, rows
+from tests.chaos.table.lake import NAME, SCHEMA, SPEC, Lake, rows
 from tests.chaos.table.test_doctor import diagnosed
 
 ALL = [f"event-{number:06d}" for number in range(30)]
@@ -135,3 +136,18 @@ def test_a_recreated_table_that_nobody_wrote_to_is_just_replaced(lake: Lake) -> 
     dropped = recreate(lake.load())
     assert restore(lake.catalog, dropped, lake.store, "t") == 0
     assert lake.ids() == ALL
+
+
+def test_a_writer_that_creates_the_missing_table_loses_nothing(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the name while the old table is on its way; its table is moved aside and added too."""
+    dropped = recreate(lake.load())
+    register = lake.catalog.register_table
+
+    def creates_first(identifier: str, location: str) -> Table:
+        made = lake.catalog.create_table(NAME, SCHEMA, location=f"file://{lake.root}/third", partition_spec=SPEC)
+        made.append(rows(30, 10, hour=3))
+        return register(identifier, location)
+
+    monkeypatch.setattr(lake.catalog, "register_table", creates_first)
+    assert restore(lake.catalog, dropped, lake.store, "t") == 2
+    assert lake.ids() == [f"event-{number:06d}" for number in range(40)]
