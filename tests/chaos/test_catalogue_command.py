@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,21 @@ def as_it_should_be(trial: Trial) -> Word:
 
 
 @pytest.fixture(autouse=True)
-def pool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[FakePool]]:
+def pool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[FakePool]:
     """Trials without stacks, in an empty directory."""
     monkeypatch.chdir(tmp_path)
     FakePool.words, FakePool.ends_with, FakePool.trials = staticmethod(as_it_should_be), None, []
     monkeypatch.setattr(command, "Pool", FakePool)
-    yield FakePool
+    monkeypatch.setattr(command, "FILE", mutants(tmp_path / "mutants.py"))
+    return FakePool
+
+
+def mutants(path: Path) -> Path:
+    """A file of every mutant that a fault must kill; none of them can be started."""
+    ingest = {"url": "http://127.0.0.1:1/events"}
+    targets = {str(kill.mutant): {"name": kill.mutant, "ingest": ingest} for kill in kills().values()}
+    path.write_text(f"print({json.dumps(targets)!r})")
+    return path
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
