@@ -70,7 +70,6 @@ REFERENCE: dict[str, Callable[[], list[reference.Patch]]] = {
     "never-dedupes": reference.never_dedupes,
     "forgets-what-it-saw": reference.forgets_what_it_saw,
     "forgets-flushes": reference.forgets_flushes,
-    "shares-its-data": reference.shares_its_data,
     "clears-before-commit": reference.clears_before_commit,
     "trusts-its-intent": reference.trusts_its_intent,
     "commits-again": reference.commits_again,

@@ -6,7 +6,6 @@ The names are the collector's own, private ones among them; `tests/test_mutants.
 from __future__ import annotations
 
 import importlib
-import io
 import sqlite3
 import time
 from concurrent.futures import Future
@@ -79,17 +78,6 @@ def forgets_what_it_saw() -> list[Patch]:
 def forgets_flushes() -> list[Patch]:
     """Begin without the flush that was under way, and seal its events anew."""
     return [(module("store").Store, "flushes", lambda _self: [])]
-
-
-def shares_its_data() -> list[Patch]:
-    """Take a data directory that another process has."""
-    buffer = module("buffer")
-
-    def unlocked(path: Any) -> Any:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return io.BytesIO()
-
-    return [(buffer, "_lock_directory", unlocked)]
 
 
 # -- flushes
