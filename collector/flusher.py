@@ -16,9 +16,10 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Literal
 
 from collector.buffer import Buffer, Flush
@@ -48,6 +49,8 @@ class FlushResult:
         events: Rows it adds.
         deduplicated: Events it dropped as duplicates.
         duration_s: Of this attempt.
+        trigger: Why it was due: ``size``, ``age``, ``request`` (an operator, or shutdown) or ``retry``.
+        stages_s: How long each stage of ``collector.telemetry.STAGES`` took.
         error: One sentence when it is not committed.
     """
 
@@ -59,6 +62,8 @@ class FlushResult:
     deduplicated: int
     duration_s: float
     error: str | None = None
+    trigger: str = ""
+    stages_s: Mapping[str, float] = field(default_factory=dict)
 
 
 class Flusher:
@@ -103,6 +108,7 @@ class Flusher:
         self._not_before = 0.0
         self._next_expiry = clock.monotonic()
         self._view: TableView | None = None
+        self._stages_s: dict[str, float] = {}
         self._requests: list[Future[list[FlushResult]]] = []
         self._wake = threading.Condition()
         self._woken = False
@@ -208,11 +214,12 @@ class Flusher:
         if self._clock.monotonic() < self._not_before:
             return results
         if self._buffer.outstanding:
-            results.append(self._attempt(self._buffer.outstanding))
+            results.append(self._attempt(self._buffer.outstanding, "retry"))
         if not self._buffer.outstanding:
             keys = self._buffer.waiting() if requested else self._buffer.due(self._threshold, self._max_age_s)[0]
             if keys and self._view_is_known(results):
-                results.append(self._attempt(self._buffer.seal(keys)))
+                trigger = "request" if requested else self._trigger()
+                results.append(self._attempt(self._buffer.seal(keys), trigger))
         if not self._buffer.outstanding:
             self._expire()
         if requested and not any(r.outcome == "undecided" for r in results):
@@ -242,8 +249,20 @@ class Flusher:
             self._buffer.renew_identity()
         return self._view
 
-    def _attempt(self, flush: Flush) -> FlushResult:
+    def _trigger(self) -> str:
+        return "size" if self._buffer.due(self._threshold, float("inf"))[0] else "age"
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
         started = self._clock.monotonic()
+        try:
+            yield
+        finally:
+            self._stages_s[stage] = self._stages_s.get(stage, 0.0) + self._clock.monotonic() - started
+
+    def _attempt(self, flush: Flush, trigger: str) -> FlushResult:
+        started = self._clock.monotonic()
+        self._stages_s = {}
         error: str | None = None
         try:
             flush = self._advance(flush)
@@ -267,6 +286,8 @@ class Flusher:
             deduplicated=flush.progress.deduplicated,
             duration_s=self._clock.monotonic() - started,
             error=error,
+            trigger=trigger,
+            stages_s=self._stages_s,
         )
         self._report(result)
         return result
@@ -275,12 +296,14 @@ class Flusher:
         """Take a flush from wherever it is to cleared, or raise."""
         if flush.progress.state != "committed":
             flush = self._land(flush)
-        self._buffer.clear(flush)
+        with self._timed("checkpoint"):
+            self._buffer.clear(flush)
         return flush
 
     def _land(self, flush: Flush) -> Flush:
         if self._view is None or self._failures or flush.progress.state == "intent":
-            view = self._refresh()
+            with self._timed("load_table"):
+                view = self._refresh()
             self._crash("settle.after_load")
             if view.landed(flush.progress):
                 return self._buffer.record_committed(flush, snapshot_id_of(flush.id))
@@ -291,8 +314,11 @@ class Flusher:
         flush = self._write(flush)
         if not flush.progress.files:
             return self._buffer.record_committed(flush, None)
-        intent = self._table.prepare(flush.progress, flush.progress.files, flush.progress.attempts)
-        return self._send(self._buffer.record_intent(flush, intent))
+        with self._timed("manifests"):
+            intent = self._table.prepare(flush.progress, flush.progress.files, flush.progress.attempts)
+        with self._timed("checkpoint"):
+            flush = self._buffer.record_intent(flush, intent)
+        return self._send(flush)
 
     def _write(self, flush: Flush) -> Flush:
         """Store the data files, unless this process has done so already."""
@@ -305,25 +331,30 @@ class Flusher:
             file, refused = self._write_part(flush, number, part)
             files += [file] if file else []
             poison += refused
-        return self._buffer.record_files(flush, files, poison)
+        with self._timed("checkpoint"):
+            return self._buffer.record_files(flush, files, poison)
 
     def _write_part(self, flush: Flush, number: int, part: Part) -> tuple[FileRef | None, list[Poison]]:
-        events, damaged = self._buffer.read(part)
-        rows, poison = to_rows(events)
+        with self._timed("encode"):
+            events, damaged = self._buffer.read(part)
+            rows, poison = to_rows(events)
         for one in (refused := damaged + poison):
             log.error("event of type %r quarantined: %s", one.type, one.reason)
         if not rows.num_rows:
             return None, refused
         self._crash("put.before")
-        file = self._table.write(flush.progress, number, rows)
+        with self._timed("put"):
+            file = self._table.write(flush.progress, number, rows)
         self._crash("put.after")
         return file, refused
 
     def _send(self, flush: Flush) -> Flush:
         assert flush.progress.intent is not None
-        self._table.commit(flush.progress, flush.progress.intent)
+        with self._timed("commit"):
+            self._table.commit(flush.progress, flush.progress.intent)
         self._crash("commit.after_response")
-        return self._buffer.record_committed(flush, snapshot_id_of(flush.id))
+        with self._timed("checkpoint"):
+            return self._buffer.record_committed(flush, snapshot_id_of(flush.id))
 
     def _expire(self) -> None:
         """Expire snapshots when there are too many; a failure waits out a minute, since nothing depends on it."""

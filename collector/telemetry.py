@@ -26,6 +26,9 @@ PARTITION_SERIES_MAX = 50
 
 REASONS = ("invalid", "too_large", "too_slow", "buffer_full", "buffer_unavailable", "overloaded", "draining")
 OUTCOMES = ("committed", "failed", "undecided")
+TRIGGERS = ("size", "age", "request", "retry")
+STAGES = ("load_table", "encode", "put", "manifests", "commit", "checkpoint")
+"""In the order of a flush: read the table, read and decode events, store data files, store manifests, ask the catalog, note it down."""
 _DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _VERSION = "0.1.0"
 
@@ -67,6 +70,16 @@ class Metrics:
             buckets=_DURATION_BUCKETS,
             registry=self.registry,
         )
+        self._stages = Counter(
+            "collector_flush_stage_seconds", "Time that flushes spent, by stage.", ["stage"], registry=self.registry
+        )
+        self._triggers = Counter(
+            "collector_flush_triggers", "Attempts to flush, by what made them due.", ["trigger"], registry=self.registry
+        )
+        for stage in STAGES:
+            self._stages.labels(stage)
+        for trigger in TRIGGERS:
+            self._triggers.labels(trigger)
         for reason in REASONS:
             self._refused.labels(reason)
         for outcome in OUTCOMES:
@@ -86,6 +99,10 @@ class Metrics:
         """Count an attempt to flush; ``now_s`` is Unix time."""
         self._flushes.labels(result.outcome).inc()
         self._duration.observe(result.duration_s)
+        if result.trigger:
+            self._triggers.labels(result.trigger).inc()
+        for stage, seconds in result.stages_s.items():
+            self._stages.labels(stage).inc(seconds)
         if result.outcome == "committed":
             self.last_commit_s = now_s
 
@@ -220,6 +237,8 @@ def log_flush(result: FlushResult, state: BufferState | None) -> None:
         "events": result.events,
         "deduplicated": result.deduplicated,
         "duration_s": round(result.duration_s, 3),
+        "trigger": result.trigger,
+        "stages_s": {stage: round(seconds, 3) for stage, seconds in result.stages_s.items()},
         **(_buffer_fields(state) if state else {}),
     }
     if result.error:

@@ -258,3 +258,22 @@ def test_a_drain_that_cannot_finish_leaves_the_rest_on_disk(tmp_path: Path) -> N
     flusher.stop()
     assert buffer.snapshot().events == 5
     buffer.close()
+
+
+def test_a_flush_says_what_made_it_due_and_where_its_time_went(bench: Bench) -> None:
+    """Size, age, request, retry; every stage that was passed is timed, and nothing else."""
+    bench.post(events(0, 500))
+    assert [r.trigger for r in bench.flusher.step()] == ["size"]
+    bench.post(events(500, 1))
+    bench.clock.advance(30)
+    (aged,) = bench.flusher.step()
+    assert aged.trigger == "age"
+    assert set(aged.stages_s) == {"encode", "put", "manifests", "commit", "checkpoint"}
+    bench.table.script = ["applied"]
+    bench.post(events(600, 5))
+    bench.flusher.request_flush()
+    assert [r.trigger for r in bench.flusher.step()] == ["request"]
+    bench.clock.advance(20)
+    (settled,) = bench.flusher.step()
+    assert (settled.trigger, settled.outcome) == ("retry", "committed")
+    assert set(settled.stages_s) == {"load_table", "checkpoint"}

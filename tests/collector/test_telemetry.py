@@ -12,7 +12,7 @@ import pytest
 
 from collector.crashpoints import CrashPoints
 from collector.flusher import FlushResult
-from collector.telemetry import Metrics, configure_logging, hour_text, log_buffer, log_flush
+from collector.telemetry import STAGES, Metrics, configure_logging, hour_text, log_buffer, log_flush
 from tests.collector.conftest import EMPTY
 
 COMMITTED = FlushResult("c/1/1", "committed", 7, ("f",), 3, 0, 0.5)
@@ -85,3 +85,14 @@ def test_hours_beyond_the_calendar_are_numbers() -> None:
     """A hostile timestamp must not break the scrape."""
     assert hour_text(0) == "1970-01-01T00"
     assert hour_text(10**9) == str(10**9)
+
+
+def test_stages_and_triggers_are_counted() -> None:
+    """Every stage and trigger is there from the start, at zero."""
+    metrics = Metrics(lambda: EMPTY, CrashPoints())
+    value = metrics.registry.get_sample_value
+    assert {value("collector_flush_stage_seconds_total", {"stage": stage}) for stage in STAGES} == {0.0}
+    metrics.flushed(replace(COMMITTED, trigger="size", stages_s={"put": 0.25}), 200.0)
+    assert value("collector_flush_stage_seconds_total", {"stage": "put"}) == 0.25
+    assert value("collector_flush_triggers_total", {"trigger": "size"}) == 1
+    assert value("collector_flush_triggers_total", {"trigger": "age"}) == 0
