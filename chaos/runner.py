@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from chaos import halt
 from chaos.display import Display
 from chaos.drills.hands import Hands
+from chaos.drills.sent import Sent
 from chaos.drills.steps import DrillSteps
 from chaos.drills.table import RunTable
 from chaos.errors import ChaosError, NotAllowed
@@ -160,6 +161,7 @@ class Runner:
         finally:
             self._teardown()
             self._put_back()
+            self._stack.note = lambda _: None
             self._timeline.close()
             with suppress(ChaosError):  # the stack may be gone; its log ends with it
                 self._stack.set_gateway_log(None)
@@ -220,6 +222,7 @@ class Runner:
             )
         self._check_faults()
         self._warden.use_journal(self.run.journal, self.run.info.run_id)
+        self._stack.note = self._say
         self._stack.reset()
         self._stack.set_gateway_log(self.run.gateway_log, run_id=self.run.info.run_id, seed=self._request.seed)
         self._measure_stack()
@@ -319,10 +322,16 @@ class Runner:
 
     def _drill_steps(self) -> DrillSteps:
         direct, faulted = (self._stack.pyiceberg_properties(direct=direct) for direct in (True, False))
-        table = RunTable(direct, faulted, self._table_identifier(), backup=self.run.root / "repair-backup")
+        table = RunTable(
+            direct,
+            faulted,
+            self._table_identifier(),
+            self._target.table.columns,
+            backup=self.run.root / "repair-backup",
+        )
         hands = Hands(
             self._placed, self._process, self._timeline, self._env_of,
-            acked=self._acked_now, looked=lambda: self._sampler.visible, table=table,
+            acked=self._acked_now, sent=Sent(self.run), table=table,
             end_traffic=self._traffic_ends.set, traffic_ended=lambda: self._window.traffic_end_ns is not None,
             noticed=self._noticed,
         )  # fmt: skip
@@ -376,6 +385,9 @@ class Runner:
 
     def _heal(self) -> None:
         self._end_faults()
+        for revived in self._stack.revive():
+            self._timeline.write("note", text=revived)
+            self.run.info.stopped = self.run.info.stopped or revived
         left = [healed for healed in self._warden.heal_all() if not healed["ok"]]
         if left:
             raise ChaosError(f"not healed: {left[0]['what']} ({left[0]['detail']}); run `icequake heal`.")
@@ -484,6 +496,12 @@ class Runner:
             self._refresh()
             time.sleep(POLL_S)
 
+    def _notice_servers(self) -> None:
+        """End the run when a server of the stack died that no fault has killed; bring it back first, so that all can be healed."""
+        for name, status in self._stack.lost().items():
+            self._stack.restart(name)
+            raise Interrupted(f"{name} ended by itself with status {status}; it was started again")
+
     def _notice_target(self) -> None:
         """Record a target that ended by itself; what it owes is judged as ever."""
         ended = self._process is not None and self._process.pid is None
@@ -500,7 +518,11 @@ class Runner:
         progress.faults = self._active_faults()
         self._obey_stop()
         self._notice_target()
+        self._notice_servers()
         self._display.tick()
+
+    def _say(self, text: str) -> None:
+        self._timeline.write("note", text=text)
 
     def _probe(self, name: str, ok: bool, detail: str) -> None:
         self._timeline.write("probe", name=name, ok=ok, detail=detail)

@@ -20,6 +20,8 @@ from chaos.loopback import open_url
 ANSWER_S = 120.0
 ANSWER_BYTES_MAX = 1 << 30
 POLL_S = 0.1
+SCAN_S = 0.5
+"""Between two reads of the whole table."""
 NOTHING: Mapping[str, str] = {}
 
 
@@ -37,25 +39,20 @@ class NoParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of a drill that can be done in one way only."""
 
 
-@dataclass(frozen=True)
-class Look:
-    """What the table showed when it was looked at.
+Key = tuple[str, str]
+"""CloudEvents `source` and `id`."""
 
-    Attributes:
-        t_s: When, on the monotonic clock.
-        acked: Acknowledged events that were known of then.
-        visible: How many of them the table showed.
-        unseen_since_s: When the oldest of the others was acknowledged; None when there was none.
-    """
 
-    t_s: float = 0.0
-    acked: int = 0
-    visible: int = 0
-    unseen_since_s: float | None = None
+class Ledger(Protocol):
+    """What was sent so far; see `chaos.drills.sent.Sent`."""
 
-    def shows_all_before(self, moment_s: float) -> bool:
-        """Tell whether every event that was acknowledged before a moment was visible."""
-        return self.t_s > moment_s and (self.unseen_since_s is None or self.unseen_since_s > moment_s)
+    def acked_before(self, moment_s: float) -> set[Key]:
+        """Return the events that were acknowledged before a moment of the monotonic clock."""
+        ...
+
+    def again_since(self, moment_s: float) -> set[Key]:
+        """Return the events that were sent since a moment although they had been sent before."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -78,6 +75,10 @@ class Table(Protocol):
 
     def rows_of(self, paths: list[str]) -> dict[str, int]:
         """Return the number of rows read from each of *paths* that the current snapshot references."""
+        ...
+
+    def holds(self, keys: set[Key]) -> set[Key]:
+        """Return those of *keys* that a scan returns."""
         ...
 
     def critical(self) -> list[str]:
@@ -154,10 +155,24 @@ class Backup:
         """The body of a reset under it."""
         return json.dumps({"receipt": {"events": self.events, "sha256": self.sha256}}).encode()
 
+    def lines(self) -> list[bytes]:
+        """Its events, each with its line feed."""
+        return self.content.splitlines(keepends=True)[:-1]
+
+    def keys(self) -> set[Key]:
+        """Which events it holds."""
+        return {key_of(line) for line in self.lines()}
+
     def half(self) -> bytes:
         """Its first half, cut between lines: what a replay that crashed had sent."""
         lines = self.content.splitlines(keepends=True)
         return b"".join(lines[: len(lines) // 2])
+
+
+def key_of(line: bytes) -> Key:
+    """Return which event a line of an export holds."""
+    event = json.loads(line)
+    return event["source"], event["id"]
 
 
 def read_backup(content: bytes) -> Backup:
@@ -179,8 +194,9 @@ class Desk:
         stop: Ends the collector with SIGTERM; returns its exit status.
         start: Starts it, with more environment, and returns when it is ready.
         end_traffic: Ends the traffic and waits for the last answers.
-        acked: Events acknowledged so far.
-        look: The latest look at the table.
+        kill: Ends the collector with SIGKILL.
+        acked: How many events were acknowledged so far.
+        ledger: Which.
         fault: A fault of the catalogue, with parameters, that is on for the length of a `with` block.
         idle: Called while waiting; raises when the run cannot go on.
         write: Writes a line of the timeline.
@@ -190,10 +206,11 @@ class Desk:
     admin: AdminClient
     table: Table
     stop: Callable[[], int | None]
+    kill: Callable[[], None]
     start: Callable[[Mapping[str, str]], None]
     end_traffic: Callable[[], None]
     acked: Callable[[], int]
-    look: Callable[[], Look]
+    ledger: Ledger
     fault: Callable[[str, Mapping[str, Any]], AbstractContextManager[None]]
     idle: Callable[[], None]
     write: Callable[..., Any]
@@ -208,23 +225,33 @@ class Desk:
         """Write down that the damage is `detected`, `mitigated` or `recovered`; the report counts from when it was done."""
         self.write("drill", drill=self.name, state="reached", milestone=milestone, detail=detail)
 
-    def wait(self, holds: Callable[[], bool], at_most_s: float) -> bool:
+    def wait(self, holds: Callable[[], bool], at_most_s: float, *, every_s: float = POLL_S) -> bool:
         """Wait until *holds*; tell whether it did in time."""
         deadline = self.clock() + at_most_s
         while not holds():
             if self.clock() > deadline:
                 return False
             self.idle()
-            self.sleep(POLL_S)
+            self.sleep(every_s)
         return True
 
-    def visible(self) -> int:
-        """Acknowledged events that the table shows."""
-        return self.look().visible
+    def missing(self, moment_s: float) -> set[Key]:
+        """Events that were acknowledged before a moment and are not in the table. Raises DrillFailed."""
+        owed = self.ledger.acked_before(moment_s)
+        return owed - self.table.holds(owed)
 
-    def all_visible(self, moment_s: float, at_most_s: float = 60.0) -> bool:
-        """Wait until every event that was acknowledged before a moment is visible; tell whether that came in time."""
-        return self.wait(lambda: self.look().shows_all_before(moment_s), at_most_s)
+    def all_there(self, what: str, moment_s: float, at_most_s: float = 60.0) -> bool:
+        """Check that every event that was acknowledged before a moment comes to be in the table; tell whether it did."""
+        found: list[set[Key]] = []
+
+        def there() -> bool:
+            found[:] = [self.missing(moment_s)]
+            return not found[0]
+
+        holds = self.wait(there, at_most_s, every_s=SCAN_S)
+        owed = len(self.ledger.acked_before(moment_s))
+        self.check(what, holds, f"{len(found[0])} of {owed} events acknowledged by then are not in the table")
+        return holds
 
     def accepts(self, at_most_s: float = 20.0) -> None:
         """Check that events are accepted."""

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.drills.desk import AdminClient, Desk, DrillFailed, Look
+from chaos.drills.desk import AdminClient, Desk, DrillFailed
+from chaos.drills.sent import Sent
 from chaos.drills.table import RunTable
 from chaos.errors import NotReady
 from chaos.faults import catalogue
@@ -31,7 +32,7 @@ class Hands:
         process: The target, or None when it is not ours to stop.
         env_of: Gives a step its environment.
         acked: Events acknowledged so far.
-        looked: The auditor's latest line.
+        sent: What clients sent.
         table: The run's.
         end_traffic: Ends the traffic; returns at once.
         traffic_ended: Whether the last answers are there.
@@ -43,7 +44,7 @@ class Hands:
     timeline: Timeline
     env_of: Callable[[Step], Env]
     acked: Callable[[], int]
-    looked: Callable[[], Mapping[str, Any]]
+    sent: Sent
     table: RunTable
     end_traffic: Callable[[], None]
     traffic_ended: Callable[[], bool]
@@ -57,10 +58,11 @@ class Hands:
             admin=AdminClient(admin.url if admin is not None else NO_ADMIN, self._token()),
             table=self.table,
             stop=self._stop,
+            kill=self._kill,
             start=self._start,
             end_traffic=lambda: self._end_traffic(desk),
             acked=self.acked,
-            look=lambda: look_of(self.looked()),
+            ledger=self.sent,
             fault=lambda name, params: self._fault(step.index, name, params),
             idle=idle,
             write=write,
@@ -84,6 +86,12 @@ class Hands:
         pid, status = process.pid, process.stop()
         self.timeline.write("process", name="target", state="exited", pid=pid, status=status)
         return status
+
+    def _kill(self) -> None:
+        process = self._process()
+        self.noticed.add("target-ended")
+        pid, status = process.pid, process.kill()
+        self.timeline.write("process", name="target", state="killed", pid=pid, status=status)
 
     def _start(self, env: Mapping[str, str]) -> None:
         process = self._process()
@@ -110,13 +118,3 @@ class Hands:
             yield
         finally:
             nemesis.stop()
-
-
-def look_of(line: Mapping[str, Any]) -> Look:
-    """Return what a line of the auditor says; one that is no whole look says nothing."""
-    acked, pending, t_ns, age_s = (line.get(name) for name in ("acked", "pending", "t_ns", "freshness_s"))
-    if not isinstance(acked, int) or not isinstance(pending, int) or not isinstance(t_ns, int):
-        return Look()
-    t_s = t_ns / 1e9
-    unseen = pending > 0 and isinstance(age_s, int | float)
-    return Look(t_s, acked, acked - pending, t_s - float(age_s or 0) if unseen else None)

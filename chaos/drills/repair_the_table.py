@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from chaos.drills.desk import Desk, DrillFailed
+from chaos.drills.desk import SCAN_S, Desk, DrillFailed
 from chaos.faults import catalogue
 
 MOST_STEPS = 50
@@ -81,12 +81,9 @@ def _repair(desk: Desk, params: Params) -> None:
     desk.start({})
     desk.accepts()
     if rows_lost:
-        _account(desk, rows_lost)
-    else:
-        back = desk.all_visible(stopped_s)
-        desk.check("all back", back, f"all acknowledged before the stop are visible: {'yes' if back else 'no'}")
-        if back and not left:
-            desk.reached("recovered", "all that was acknowledged before is visible, and events are accepted")
+        _account(desk, rows_lost, stopped_s)
+    elif desk.all_there("all back", stopped_s) and not left:
+        desk.reached("recovered", "all that was acknowledged before is in the table, and events are accepted")
 
 
 def _mend(desk: Desk, params: Params) -> int:
@@ -105,11 +102,9 @@ def _mend(desk: Desk, params: Params) -> int:
     return sum(one.rows_lost for one in done)
 
 
-def _account(desk: Desk, rows_lost: int) -> None:
-    desk.end_traffic()
-    desk.admin.post("flush")
-    exact = desk.wait(lambda: desk.acked() - desk.visible() == rows_lost, 30.0)
-    missing = desk.acked() - desk.visible()
+def _account(desk: Desk, rows_lost: int, stopped_s: float) -> None:
+    exact = desk.wait(lambda: len(desk.missing(stopped_s)) == rows_lost, 60.0, every_s=SCAN_S)
+    missing = len(desk.missing(stopped_s))
     desk.check("accounted", exact, f"{missing} acknowledged events are missing, the repair said {rows_lost} rows")
     if exact:
-        desk.reached("recovered", f"all but {rows_lost} events are visible, and events are accepted")
+        desk.reached("recovered", f"all but {rows_lost} events are in the table, and events are accepted")

@@ -15,8 +15,8 @@ class DrillRunner(Runner):
 
     def _traffic_flows(self) -> None:
         deadline = time.monotonic() + self._plan.scenario.traffic.for_s
-        while self._drills is not None and self._drills.busy and time.monotonic() < deadline:
+        while self._drills is not None and self._drills.busy:
+            if self._traffic_ends.is_set() or time.monotonic() > deadline:
+                return  # the drill goes on without traffic
             self._until(POLL_S)
-            if self._traffic_ends.is_set():
-                return
-        self._until(AFTER_S)
+        self._until(min(AFTER_S, deadline - time.monotonic()))

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from chaos.drills.desk import DrillFailed, Mended
+from chaos.drills.desk import DrillFailed, Key, Mended
+from loadtests.records.target import Columns
 
 # pyiceberg takes a second to import, which only drills need to spend: it, and what imports it, is imported where it is used.
 
@@ -21,12 +22,21 @@ class RunTable:
     Args:
         direct: pyiceberg catalog properties, past every fault.
         faulted: By the collector's own way.
+        columns: Names of its columns.
         backup: Where a repair keeps the old bytes of what it replaces.
     """
 
-    def __init__(self, direct: Mapping[str, str], faulted: Mapping[str, str], identifier: str, *, backup: Path) -> None:
+    def __init__(
+        self,
+        direct: Mapping[str, str],
+        faulted: Mapping[str, str],
+        identifier: str,
+        columns: Columns,
+        *,
+        backup: Path,
+    ) -> None:
         self._direct, self._faulted = dict(direct), dict(faulted)
-        self._identifier, self._backup = identifier, backup
+        self._identifier, self._columns, self._backup = identifier, columns, backup
 
     def rows_of(self, paths: list[str]) -> dict[str, int]:
         """Return the number of rows read from each of *paths* that the current snapshot references."""
@@ -35,6 +45,20 @@ class RunTable:
             table = self._load(self._direct)
             referenced = {task.file.file_path for task in table.scan().plan_files()}
             return {path: _rows(table, path) for path in paths if path in referenced}
+
+        return _translated("the table could not be read", read)
+
+    def holds(self, keys: set[Key]) -> set[Key]:
+        """Return those of *keys* that a scan returns; a table that does not exist yet holds none."""
+        from chaos.table.errors import NoTable
+
+        def read() -> set[Key]:
+            source, id_ = self._columns.source, self._columns.id
+            try:
+                rows = self._load(self._direct).scan(selected_fields=(source, id_)).to_arrow()
+            except NoTable:
+                return set()
+            return keys & set(zip(rows[source].to_pylist(), rows[id_].to_pylist(), strict=True))
 
         return _translated("the table could not be read", read)
 
@@ -50,20 +74,16 @@ class RunTable:
         return _translated("the table could not be mended", lambda: self._mend(accept_loss=accept_loss))
 
     def _mend(self, *, accept_loss: bool) -> Mended:
-        from chaos.table.repair import Repairer, backup_into, carry_out
-        from chaos.table.store import FileIOStore
+        from chaos.table.treatment import Case, next_step
 
-        report = self._examine()
-        table = self._load(self._direct)
-        store = FileIOStore(table.io)
-        plan, refused = Repairer(table, store, now_ms=int(time.time() * 1000)).next(report)
-        left = tuple(f"{one.finding.name} {one.finding.object}: {one.why}" for one in refused)
-        if plan is None:
+        step = next_step(Case(self._direct, self._identifier), self._examine(), now_ms=int(time.time() * 1000))
+        left = tuple(f"{one.finding.name} {one.finding.object}: {one.why}" for one in step.refused)
+        if step.plan is None:
             return Mended(left=left)
-        if plan.rows_lost and not accept_loss:
-            return Mended(left=(*left, f"{plan.recipe} would lose {plan.rows_lost} rows for good"))
-        carry_out(plan, store, backup_into(self._backup))
-        return Mended(plan.recipe, plan.rows_lost, left)
+        if step.plan.rows_lost and not accept_loss:
+            return Mended(left=(*left, f"{step.plan.recipe} would lose {step.plan.rows_lost} rows for good"))
+        step.carry_out(self._backup)
+        return Mended(step.plan.recipe, step.plan.rows_lost, left)
 
     def denied(self) -> dict[str, str]:
         """Try every operation once, below the table's prefix."""

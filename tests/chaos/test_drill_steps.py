@@ -38,7 +38,7 @@ class Bench:
 
         nothing = cast(Any, None)
         return Desk(
-            step.drill.name, nothing, nothing, nothing, nothing, nothing, nothing, nothing, nothing, idle, write,
+            step.drill.name, nothing, nothing, nothing, nothing, nothing, nothing, nothing, nothing, nothing, idle, write,
             clock=lambda: self.time.now_ns() / 1e9, sleep=rest,
         )  # fmt: skip
 
