@@ -7,6 +7,7 @@ ChaosError                     exit 255: the harness itself failed
 ├── NotReady                   a process was started and did not become ready in time
 ├── ProcessFailed              a process could not be started at all
 ├── ControlHung                a control API did not answer within its deadline, or refused
+│   └── ServerGone             nothing listens where a control API was: its server has ended
 ├── WardenGone                 the warden ended, or gave up on this process's lease
 ├── StackInUse                 another run uses the attached stack
 ├── HealFailed                 a fault could not be proved removed
@@ -83,6 +84,12 @@ class ControlHung(ChaosError):
     """A control API did not answer within its deadline, or did not do what it was told."""
 
     code = "control_hung"
+
+
+class ServerGone(ControlHung):
+    """Nothing listens where a control API was, so what its server had injected ended with it."""
+
+    code = "server_gone"
 
 
 class WardenGone(ChaosError):

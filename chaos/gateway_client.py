@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from chaos.errors import BadScenario, ControlHung
+from chaos.errors import BadScenario, ControlHung, ServerGone
 from chaos.loopback import open_url
 
 DEADLINE_S = 5.0
@@ -24,7 +24,7 @@ class GatewayClient:
         deadline_s: How long a call may take.
 
     Raises:
-        ControlHung: from every method, when no good answer comes within the deadline.
+        ControlHung: from every method, when no good answer comes within the deadline; ServerGone when nothing listens there.
     """
 
     def __init__(self, base: str, token: str, *, deadline_s: float = DEADLINE_S) -> None:
@@ -74,6 +74,8 @@ class GatewayClient:
                 raise BadScenario(f"the gateway refuses the rule: {_sentence(text)}") from error
             raise ControlHung(f"the gateway answered {error.code} to {verb} {path}: {_sentence(text)}") from error
         except (OSError, http.client.HTTPException) as error:
+            if isinstance(getattr(error, "reason", error), ConnectionRefusedError):
+                raise ServerGone(f"the gateway has ended: nothing listens at {self._base}.") from error
             raise ControlHung(
                 f"the gateway did not answer {verb} {path} within {self._deadline_s:g} s ({_one_line(error)})."
             ) from error

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from chaos.errors import ControlHung
+from chaos.errors import ControlHung, ServerGone
 from chaos.faults.env import Effect, Env
 from chaos.gateway.errors import BadRule
 from chaos.gateway.rules import decode_rule
@@ -74,12 +75,25 @@ class RuleInjection:
         return self._rule.times is not None and self._applied >= self._rule.times
 
     def heal(self) -> None:
-        """Delete the rule and see that the gateway no longer lists it."""
+        """Delete the rule and see that the gateway no longer lists it; a gateway that hangs is replaced, and its rules end with it.
+
+        Raises ControlHung when a hung gateway is not ours to replace.
+        """
         self._count()
+        try:
+            self._delete()
+        except ServerGone:
+            pass  # the rule went with it; whoever killed it, or the run, starts it again
+        except ControlHung:
+            if not self._env.stack.owned:
+                raise
+            self._env.stack.replace("gateway")
+        self._undo.done()
+
+    def _delete(self) -> None:
         self._env.stack.gateway.delete_rule(self._name)
         if self._name in self._env.stack.gateway.rules():
             raise ControlHung(f"the gateway still lists rule {self._name} after it was deleted.")
-        self._undo.done()
 
     def effect(self) -> Effect:
         """Tell how many requests the gateway applied it to."""
@@ -90,7 +104,9 @@ class RuleInjection:
         return Effect(affected, escaped, reason, {})
 
     def _count(self) -> None:
-        counted = self._env.stack.gateway.rule_counters(self._name)
+        counted: dict[str, int] = {}
+        with suppress(ControlHung):  # what it had counted before stands
+            counted = self._env.stack.gateway.rule_counters(self._name)
         # A gateway that was killed meanwhile has forgotten the rule and what it counted.
         self._applied = max(self._applied, counted.get("applied", 0))
         self._passed = max(self._passed, counted.get("passed", 0))

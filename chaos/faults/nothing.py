@@ -9,6 +9,8 @@ from msgspec import Struct
 from chaos.faults.env import Effect, Env
 from chaos.faults.probe import PATHS, Probe, base_of
 
+PATIENCE_S = 3.0
+
 
 class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
     """No parameters, no effect."""
@@ -49,7 +51,7 @@ class NothingInjected:
     def _ask(self) -> dict[str, float | None]:
         asked: dict[str, float | None] = {}
         for path in PATHS:
-            probe = Probe(base_of(self._env.stack.addresses, path))
+            probe = Probe(base_of(self._env.stack.addresses, path), deadline_s=PATIENCE_S)
             reading = probe.ask()
             probe.close()
             asked[path] = reading.ms if reading.whole else None

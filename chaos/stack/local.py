@@ -23,6 +23,8 @@ from chaos.warden_client import Child, Warden
 
 SCHEMA = "icequake.stack/1.0"
 _ATTEMPTS = 3
+HUNG_S = 5.0
+"""A server that has not answered for so long, though nothing is injected, is taken for hung."""
 
 
 class Stack:
@@ -49,6 +51,7 @@ class Stack:
         )
         self._plan = plan
         self._measured: dict[str, bool] = {}
+        self._meant_down: set[str] = set()
         self._warden = warden
         self._run: tuple[str, int, Path | None] | None = None
         self._ports: Ports | None = None
@@ -150,7 +153,9 @@ class Stack:
 
     def kill(self, name: str) -> None:
         """Kill a server (SIGKILL), given by role or name, as a fault would; :meth:`restart` brings it back."""
-        self._child(self.server(name)).kill()
+        child = self._child(self.server(name))
+        self._meant_down.add(self.server(name))
+        child.kill()
 
     def restart(self, name: str) -> None:
         """Bring a server back on its ports with its data, killing it first when it lives.
@@ -164,11 +169,38 @@ class Stack:
         if name == "gateway" and self._run is not None:
             self.gateway.begin_run(*self._run)
 
+    def lost(self) -> dict[str, int]:
+        """Tell which servers have ended though nobody here killed them, and with which status."""
+        return {name: status for name, status in self.dead().items() if name not in self._meant_down}
+
+    def revive(self) -> list[str]:
+        """Start again what has ended or does not answer, when no fault is on any more; return what was done, in sentences.
+
+        Raises NotReady when a server does not come back.
+        """
+        revived = []
+        for name, child in list(self.children.items()):
+            status = child.poll()
+            if status is None and self._plan.services[name].answers_within(HUNG_S):
+                continue
+            why = "did not answer any more" if status is None else f"had ended with status {status}"
+            self.restart(name)
+            revived.append(f"{name} {why} and was started again")
+        return revived
+
+    def replace(self, name: str) -> None:
+        """Start a server anew that hangs, and say so."""
+        self.note(f"{name} did not answer any more and was started again")
+        self.restart(name)
+
     def _respawn(self, name: str) -> None:
-        self._child(name).kill()
+        child = self._child(name)
+        self._meant_down.add(name)
+        child.kill()
         service = self._plan.services[name]
         self.children[name] = service.spawn(self._warden, self.logs)
         service.wait_ready(self.children[name])
+        self._meant_down.discard(name)
 
     def _child(self, name: str) -> Child:
         if not self.owned:

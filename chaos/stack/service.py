@@ -39,6 +39,13 @@ class Service:
         log = logs / f"{self.name}.log"
         return warden.spawn(self.name, self.argv, env=self.env, cwd=self.cwd, log=log, remove=self.remove)
 
+    def answers_within(self, seconds: float) -> bool:
+        """Tell whether it serves, at the latest after *seconds*."""
+        ends = time.monotonic() + seconds
+        while not (ready := self.ready()) and time.monotonic() < ends:
+            time.sleep(_PAUSE_S)
+        return ready
+
     def wait_ready(self, child: Child, within_s: float = READY_WITHIN_S) -> None:
         """Wait until it serves; raises PortTaken or NotReady, with what it wrote last."""
         started = time.monotonic()

@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from chaos.errors import NotPossible
+from chaos.errors import ChaosError, ControlHung, NotPossible, ServerGone
 from chaos.faults.dead_path import on_dead_path
-from chaos.faults.env import Env
+from chaos.faults.env import Env, Injection
 from chaos.faults.http import GatewayRule
 from chaos.faults.nothing import Nothing
 from chaos.faults.probe import PATHS
@@ -101,3 +101,47 @@ def test_nothing_measures_every_path() -> None:
     assert (effect.affected, effect.escaped, effect.reason) == (0, 12, None)
     probes = {f"probe_ms_{path}_{when}" for path in PATHS for when in ("before", "during", "after")}
     assert probes <= effect.measured.keys()
+
+
+class Troubled(FakePipeline):
+    """A gateway that fails when a rule is to be deleted."""
+
+    def __init__(self, error: ChaosError, *, owned: bool = True) -> None:
+        super().__init__(counters={"applied": 3})
+        self._error, self.owned = error, owned
+
+    def delete_rule(self, rule_id: str) -> None:
+        raise self._error
+
+    def replace(self, name: str) -> None:
+        self.log.append(f"replace {name}")
+
+
+def a_rule(pipeline: FakePipeline) -> Injection:
+    action = {"do": "refuse", "answer": {"answer": "status", "status": 503}}
+    return GatewayRule(match={"upstream": "r2"}, action=action).inject(fake_env(pipeline), "a")
+
+
+@pytest.mark.parametrize(
+    ("error", "log"),
+    [
+        (ServerGone("nothing listens"), ["undo done"]),
+        (ControlHung("no answer"), ["replace gateway", "undo done"]),
+    ],
+)
+def test_a_rule_ends_with_its_gateway(error: ChaosError, log: list[str]) -> None:
+    """One that has ended took its rules along; one that hangs is replaced. What had been counted stands."""
+    pipeline = Troubled(error)
+    injection = a_rule(pipeline)
+    injection.finished()
+    injection.heal()
+
+    assert pipeline.log[-len(log) :] == log
+    assert injection.effect().affected == 3
+
+
+def test_a_hung_gateway_of_somebody_else_is_a_failure() -> None:
+    """`icequake up` keeps it, so its rules cannot be shown to be gone."""
+    injection = a_rule(Troubled(ControlHung("no answer"), owned=False))
+    with pytest.raises(ControlHung, match="no answer"):
+        injection.heal()
