@@ -38,8 +38,9 @@ def plan(scenario: str, target: str, overrides: tuple[str, ...], stack: str, pro
         f"Traffic   {traffic.profile}, {traffic.events_per_s:g} events/s in requests of {traffic.batch}; about {events:,} events"
     )
     click.echo(f"Minutes   {(spec.baseline_s + traffic.for_s) / 60:.1f} of traffic, at most {longest / 60:.1f} in all")
+    capabilities, how = _capabilities(stack, runs, probe=probe)
     for step in loaded.steps:
-        click.echo(f"Step {step.index}    {_step(step, starts_target=aim.process is not None)}")
+        click.echo(f"Step {step.index}    {_step(step, capabilities, starts_target=aim.process is not None)}")
     for one in loaded.drills:
         problem = one.drill.problem(aim)
         skipped = f" (will be skipped: {problem}; the run cannot PASS)" if problem else ""
@@ -50,23 +51,21 @@ def plan(scenario: str, target: str, overrides: tuple[str, ...], stack: str, pro
     click.echo(
         "Worst     the target under test loses what it buffers; nothing outside the run's own namespace is written"
     )
-    if probe:
-        click.echo(f"Stack     {stack}, as tried: {able(_probed(stack, runs))}")
-    elif stack in STACKS:
-        click.echo(f"Stack     {stack}: {able(CAPABILITIES[stack])} (every run tries it first; --probe does so now)")
-    else:
-        tried = saved_capabilities(runs / STATE)
-        click.echo(f"Stack     {stack}, as tried when it was started: {able(tried)}")
+    click.echo(f"Stack     {stack}{how[0]}: {able(capabilities)}{how[1]}")
     click.echo(
         "Stop      Ctrl-C, or `icequake halt` in another terminal, heals every fault and ends INCONCLUSIVE; "
         "after a power cut: icequake heal"
     )
 
 
-def _probed(stack: str, runs: Path) -> dict[str, bool]:
-    """Measure; raises ChaosError when the stack cannot even keep a table."""
-    with session(stack, runs=runs, seed=0, display=Display(Console(stderr=True), quiet=True)) as running:
-        return running.stack.measure()
+def _capabilities(stack: str, runs: Path, *, probe: bool) -> tuple[dict[str, bool], tuple[str, str]]:
+    """Return what the stack can show, and words before and after that say how it is known."""
+    if probe:
+        with session(stack, runs=runs, seed=0, display=Display(Console(stderr=True), quiet=True)) as running:
+            return running.stack.measure(), (", as tried", "")
+    if stack in STACKS:
+        return CAPABILITIES[stack], ("", " (every run tries it first; --probe does so now)")
+    return saved_capabilities(runs / STATE), (", as tried when it was started", "")
 
 
 def able(capabilities: dict[str, bool]) -> str:
@@ -84,7 +83,11 @@ def _when(step: Step | DrillStep) -> str:
     return f"at request {step.trigger.nth} of kind {step.trigger.object}"
 
 
-def _step(step: Step, *, starts_target: bool) -> str:
-    problem = step.spec.build().problem(starts_target=starts_target)
+def _step(step: Step, capabilities: dict[str, bool], *, starts_target: bool) -> str:
+    mechanism = step.spec.build()
+    problem = mechanism.problem(starts_target=starts_target)
+    lacks = [name for name in getattr(mechanism, "needs", ()) if not capabilities.get(name, False)]
+    if problem is None and lacks:
+        problem = f"the stack lacks {', '.join(lacks)}"
     skipped = f" (will be skipped: {problem}; the run cannot PASS)" if problem else ""
     return f"{_when(step)}, up to {step.for_s:g} s: {step.spec.name}, {step.spec.about}{skipped}"

@@ -55,6 +55,11 @@ class ForeignWriter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """A table that the harness did not make is not ours to change."""
         return None if starts_target else "the target is not started by the harness, so its table is not ours to change"
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Capabilities of the stack without which its step is void."""
+        return NEEDS.get(self.act, ())
+
     def inject(self, env: Env, name: str) -> ForeignInjection:  # noqa: ARG002  # the mechanism's signature
         """Begin. Raises NotPossible."""
         able = env.stack.capabilities()

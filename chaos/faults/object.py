@@ -49,6 +49,11 @@ class DamagedObject(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """A table that the harness did not make is not ours to damage."""
         return None if starts_target else "the target is not started by the harness, so its table is not ours to damage"
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Capabilities of the stack without which its step is void."""
+        return ("metadata_objects_matter",) if self.role == "metadata" else ()
+
     def inject(self, env: Env, name: str) -> ObjectInjection:  # noqa: ARG002  # the mechanism's signature
         """Damage it, its original kept first. Raises NotPossible."""
         return ObjectInjection(self, env)

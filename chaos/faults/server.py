@@ -31,6 +31,11 @@ class KillServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """A target that runs elsewhere does not depend on our servers."""
         return None if starts_target else "the target is not started by the harness, so it does not use our servers"
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Capabilities of the stack without which its step is void."""
+        return ("survives_kill",) if self.who == "storage" else ()
+
     def inject(self, env: Env, name: str) -> ServerInjection:  # noqa: ARG002  # the mechanism's signature
         """Kill it. It ends with the run, so there is nothing to journal. Raises NotPossible."""
         return ServerInjection(self, env)

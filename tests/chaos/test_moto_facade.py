@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -14,12 +16,16 @@ from pyiceberg.exceptions import ValidationError as InvalidMetadata
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from chaos import cli
-from chaos.stack import CAPABILITIES, STACKS
+from chaos.commands.session import STATE
+from chaos.stack import CAPABILITIES, STACKS, Ports, Stack
 from chaos.stack.facade.config import Config
 from chaos.stack.facade.endpoints import page
 from chaos.stack.facade.errors import BadRequest, NoSuchTable, translate
 from chaos.stack.facade.names import from_path, original, segments, stored
 from chaos.stack.facade.tokens import LIFETIME_S, Tokens
+from chaos.stack.moto import Moto
+from chaos.stack.plan import make_plan
+from chaos.warden_client import Warden
 
 LEVELS = st.lists(st.text(min_size=1), min_size=1).map(tuple)
 
@@ -129,6 +135,43 @@ def test_a_plan_says_what_the_stack_can_show(capsys: pytest.CaptureFixture[str])
         assert all((name in shows) is able and (name in lacks) is not able for name, able in capabilities.items())
     assert cli.run_command(["plan", "control", "--stack", "moon"]) == 254
     assert "there is no stack 'moon'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("step", "stack", "lacks"),
+    [
+        ("{fault: storage-killed, at_s: 1, for_s: 2}", "moto", "survives_kill"),
+        ("{fault: storage-killed, at_s: 1, for_s: 2}", "seaweedfs", None),
+        ("{fault: catalog-killed, at_s: 1, for_s: 2}", "moto", None),
+        ("{fault: metadata-deleted, at_s: 1, for_s: 2}", "seaweedfs", "metadata_objects_matter"),
+        ("{fault: metadata-deleted, at_s: 1, for_s: 2}", "moto", None),
+        ("{fault: table-recreated, at_s: 1, for_s: 2}", "seaweedfs", "drop_keeps_files, register_table"),
+        ("{fault: table-recreated, at_s: 1, for_s: 2}", "moto", None),
+    ],
+)
+def test_a_plan_says_which_step_the_stack_cannot_show(
+    step: str, stack: str, lacks: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the capability that it lacks; the run will not PASS by leaving the step out."""
+    assert cli.run_command(["plan", "control", "--stack", stack, "--set", f"steps=[{step}]"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Step 0"))
+    skipped = f"(will be skipped: the stack lacks {lacks}; the run cannot PASS)"
+    assert ("will be skipped" in line) is (lacks is not None)
+    assert lacks is None or skipped in line
+
+
+def test_a_plan_for_the_stack_that_is_up_repeats_what_was_tried(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without starting or claiming anything; where none is up that is said."""
+    nobody = ["plan", "control", "--stack", "up", "--runs", str(tmp_path)]
+    assert cli.run_command(nobody) == 254
+    assert "no stack is up" in capsys.readouterr().err
+    warden = cast(Warden, SimpleNamespace())
+    stack = Stack(make_plan(Moto, tmp_path / "stack", Ports(), seed=0), warden, tmp_path, owned=False)
+    stack.save_state(tmp_path / STATE)
+    assert cli.run_command(nobody) == 0
+    assert "up, as tried when it was started: shows create_existing_fails" in capsys.readouterr().out
 
 
 @pytest.mark.integration
