@@ -10,6 +10,7 @@ from reports.anomalies import WHERE, Group, groups
 from reports.event_checks import fate_of_missing
 from reports.reconcile import Reconciliation
 from reports.runrecords import RunRecords
+from reports.sections.damage import sentence
 from reports.verdict import EXIT_CODES, Check, Totals, Verdict, worst
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -162,6 +163,8 @@ def _recovery(totals: Totals, section: Mapping[str, Any], checks: Sequence[Check
         text = f"correct: every acknowledged event at least once, unaltered ({totals.duplicated:,} doubled, as the contract allows)"
     else:
         text = "correct: every acknowledged event exactly once, unaltered"
+    if damage := section.get("damage"):
+        text += f"; {sentence(damage)}"
     orphans = section["orphan_objects"]
     return f"{text}; {orphans} orphan objects" if orphans else text
 

@@ -19,6 +19,7 @@ from reports.reconcile import AGE_EDGES_S, Reconciliation
 from reports.run_checks import step_problem
 from reports.runrecords import RunRecords
 from reports.sections.costs import costs_section
+from reports.sections.damage import damage_section
 from reports.sections.effects import effects_section
 from reports.sections.fill import fill_section
 from reports.sections.generator import generator_numbers
@@ -204,6 +205,7 @@ def recovery(records: RunRecords, result: Reconciliation) -> dict[str, Any]:
         "missing_is": fate_of_missing(records, result) if missing.events else None,
         "missing_stages": {stage.name.lower(): n for stage, n in result.stages.items() if n},
         "duplicate_causes": duplicate_causes(records, duplicated),
+        **({"damage": rows} if (rows := damage_section(records)) else {}),
         "unknown_landed": result.sets["recovered"].events,
         "unknown_not_landed": result.sets["not_landed"].events,
         "orphan_objects": sum(1 for f in records.observed.files if f.stage == "object" and f.ours),
