@@ -9,6 +9,11 @@ import click
 
 BENCHES = {
     "verify": ("reports.bench_verify", "reconciliation: events/s per core for identity and content, beside DuckDB"),
+    "load": (
+        "loadtests.bench_load",
+        "the load generator beside stock Locust (and wrk): events/s per core, ledger cost, rate held",
+    ),
+    "latency": ("loadtests.bench_latency", "what a 2 s stall looks like: the truth, ours, and stock Locust"),
     "collector": ("collector.bench", "the reference collector: acknowledged events/s, synced, on one core"),
     "commit": ("collector.bench_commit", "commit time at 1,000 snapshots against 10"),
     "gateway": ("chaos.gateway.bench", "the gateway: added latency and requests/s on one core"),

@@ -1,0 +1,63 @@
+"""A server that takes every request and keeps nothing: `python -m loadtests.bench_server` prints its port and serves.
+
+It reads as far as Content-Length and answers 202, so that what a load generator's benchmark measures is the generator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import cast
+
+import uvloop
+
+_ANSWER = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
+_END = b"\r\n\r\n"
+_LENGTH = b"content-length:"
+
+
+class Sink(asyncio.Protocol):
+    """One connection; requests may be pipelined."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._missing = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember where answers go."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+
+    def data_received(self, data: bytes) -> None:
+        """Answer each request whose body has come to its end."""
+        if self._missing > len(data):
+            self._missing -= len(data)
+            return
+        self._buffer += memoryview(data)[self._missing :]
+        if self._missing:
+            self._missing = 0
+            self._transport.write(_ANSWER)
+        while not self._missing and (end := self._buffer.find(_END)) >= 0:
+            self._take(end + len(_END))
+
+    def _take(self, head: int) -> None:
+        text = bytes(self._buffer[:head]).lower()
+        at = text.find(_LENGTH)
+        length = int(text[at + len(_LENGTH) : text.index(b"\r\n", at)]) if at >= 0 else 0
+        there = len(self._buffer) - head
+        del self._buffer[: head + length]
+        if there >= length:
+            self._transport.write(_ANSWER)
+        else:
+            self._missing = length - there
+
+
+async def serve() -> None:
+    """Serve on a free loopback port until killed."""
+    server = await asyncio.get_running_loop().create_server(Sink, "127.0.0.1", 0, backlog=1024)
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve())
