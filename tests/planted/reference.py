@@ -45,9 +45,9 @@ def acks_first() -> list[Patch]:
 
 
 def acks_unwritten() -> list[Patch]:
-    """Log a write that failed, and acknowledge it."""
-    writer = module("writer").Writer
-    fail = writer._fail
+    """Take a write or a sync that failed for nothing worse than a line in the log, and acknowledge it."""
+    writer = module("writer")
+    fail = writer.Writer._fail
 
     def shrug(self: Any, group: Any, exc: BaseException, *, undecided: bool = False) -> None:
         if not isinstance(exc, (sqlite3.Error, OSError)):
@@ -56,7 +56,7 @@ def acks_unwritten() -> list[Patch]:
         for submission in group:
             submission.future.set_result(None)
 
-    return [(writer, "_fail", shrug)]
+    return [(writer.Writer, "_fail", shrug), (writer, "_is_io_error", lambda _exc: False)]
 
 
 def never_dedupes() -> list[Patch]:
