@@ -7,12 +7,16 @@ import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import requests
 from pyiceberg.catalog import load_catalog
 
 from chaos.errors import ChaosError, NotPossible, ToolMissing
+from chaos.faults.env import Env
+from chaos.faults.foreign import ForeignWriter
 from chaos.setup import SetupError, find_toxiproxy
 from chaos.stack import CAPABILITIES, STACKS, Stack, start
 from chaos.stack.facade.endpoints import ENDPOINTS
@@ -82,6 +86,20 @@ def test_the_stacks_can_be_told_apart_by_what_they_show() -> None:
         "vends_credentials",
         "views",
     }
+
+
+def test_what_could_not_be_undone_is_not_done(seaweedfs: Stack) -> None:
+    """Dropping a table to make it anew is refused where a drop takes the files; the table is as it was."""
+    seaweedfs.measure()
+    catalog = load_catalog("x", **seaweedfs.pyiceberg_properties(direct=True))
+    catalog.create_namespace("kept")
+    table = catalog.create_table("kept.events", ROWS.schema)
+    table.append(ROWS)
+    env = cast(Env, SimpleNamespace(stack=seaweedfs, table="kept.events"))
+    with pytest.raises(NotPossible, match="could not be undone: this stack lacks drop_keeps_files, register_table"):
+        ForeignWriter(act="recreate").inject(env, "step")
+    assert catalog.load_table("kept.events").metadata.table_uuid == table.metadata.table_uuid
+    assert len(catalog.load_table("kept.events").scan().to_arrow()) == 3
 
 
 def test_a_stack_that_keeps_no_table_is_no_stack(moto: Stack) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from chaos.commands.session import Session, session
 from chaos.display import Display
+from chaos.stack import CAPABILITIES
 from tests.chaos.test_runs import execute, mutant, verdicts
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -29,6 +30,35 @@ def test_the_reference_survives_a_lost_commit_answer(stack: Session, tmp_path: P
 
     assert verdict["verdict"] == "PASS", verdict["first_screen"]
     assert verdicts(verdict)["run.faults_effective"] == "PASS"
+
+
+@pytest.mark.parametrize("fault", ["commit-sent-twice", "commit-zombie", "commit-applied-409", "catalog-killed"])
+def test_the_reference_survives_what_only_a_catalog_can_do_to_it(stack: Session, tmp_path: Path, fault: str) -> None:
+    """A commit that arrives twice, one that is held and applied later, one that is applied and refused, a killed catalog."""
+    verdict, result = execute(
+        stack,
+        tmp_path,
+        "reference",
+        f"steps=[{{fault: {fault}, at_s: 0.5, for_s: 4}}]",
+        "settle_s=30",
+        "traffic.for_s=6",
+    )
+
+    assert verdict["verdict"] == "PASS", verdict["first_screen"]
+    assert result.run.info.capabilities == CAPABILITIES["moto"]
+    assert "drop_keeps_files" in verdict["sections"]["trust"]["stack_shows"]
+    assert "survives_kill" in verdict["sections"]["trust"]["stack_lacks"]
+
+
+def test_a_storage_in_memory_is_not_killed(stack: Session, tmp_path: Path) -> None:
+    """The step is void and says why, and the run does not pass by leaving it out."""
+    verdict, result = execute(
+        stack, tmp_path, "reference", "steps=[{fault: storage-killed, at_s: 0, for_s: 2}]", "settle_s=20"
+    )
+
+    assert verdict["verdict"] == "INCONCLUSIVE"
+    assert verdicts(verdict)["run.faults_effective"] == "INCONCLUSIVE"
+    assert "the storage of the moto stack is memory" in result.run.timeline.read_text()
 
 
 def test_a_collector_that_appends_twice_fails(stack: Session, tmp_path: Path) -> None:
