@@ -171,7 +171,7 @@ class Campaign:
         """Do them. Ctrl-C heals, ends, and is noted. Raises ChaosError when a stack could not be started."""
         self.workplace.runs.mkdir(parents=True, exist_ok=True)
         for one in heal_leftovers(self.workplace.runs):
-            self.console.print(f"left over from an earlier run: {describe(one)}", highlight=False, soft_wrap=True)
+            self._say(f"left over from an earlier run: {describe(one)}")
         kept = Kept(self.workplace.runs)
         with TrialProgress(self.console, trials=len(trials), jobs=min(self.jobs, len(trials))) as progress:
 
@@ -187,16 +187,23 @@ class Campaign:
             except KeyboardInterrupt:
                 self.interrupted = True
 
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     def close(self, trials: Sequence[Trial]) -> int:
         """Print the last line and return the exit code."""
         counts = Counter(outcome.word for outcome in self.outcomes)
         words = ", ".join(f"{counts[word]} {word}" for word in Word if counts[word])
         minutes, seconds = divmod(round(time.monotonic() - self.started), 60)
-        self.console.print(
-            f"{len(self.outcomes)} of {len(trials)} trials in {minutes} min {seconds} s, {self.jobs} at a time, "
-            f"seed {self.workplace.seed}: {words or 'none ended'}",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        for outcome in self.outcomes:
+            if outcome.word.exit_code and outcome.word is not Word.STOPPED:
+                self._say(
+                    f"{outcome.word}: {outcome.fault} on {outcome.target}; icequake report {outcome.run or '(no run)'}"
+                )
+        self._say(
+            f"{'stopped after ' if self.interrupted else ''}{len(self.outcomes)} of {len(trials)} trials in "
+            f"{minutes} min {seconds} s, {self.jobs} at a time, seed {self.workplace.seed}: {words or 'none ended'}"
+        )
         code = worst(outcome.word for outcome in self.outcomes)
         stopped = self.interrupted or len(self.outcomes) < len(trials)
         return code if code in (1, 255) or not stopped else 2

@@ -5,8 +5,9 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from chaos.trials.outcome import Outcome, Word
@@ -27,40 +28,36 @@ class TrialProgress:
 
     def __init__(self, console: Console, *, trials: int, jobs: int) -> None:
         self._console, self._trials, self._ended = console, trials, 0
-        self._bars = Progress(
-            TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(),
-            console=console, transient=True, disable=not console.is_terminal,
-        )  # fmt: skip
-        self._whole = self._bars.add_task("trials", total=trials)
-        self._tasks = [self._bars.add_task(IDLE, total=1, visible=trials > 0) for _ in range(jobs)]
+        self._whole = Progress(TextColumn("trials"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
+        self._task = self._whole.add_task("trials", total=trials)
+        self._lanes = Progress(SpinnerColumn(), TextColumn("{task.description}"))
+        self._tasks = [self._lanes.add_task(IDLE, total=None) for _ in range(jobs)]
+        self._live = Live(Group(self._whole, self._lanes), console=console, transient=True)
 
     def __enter__(self) -> Self:
-        self._bars.start()
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._bars.stop()
+        self._live.stop()
 
     def event(self, event: Event) -> None:
         """Show *event*."""
         if event.outcome is not None:
             self._ended += 1
-            self._bars.advance(self._whole)
-            self._bars.console.print(self._line(event.outcome), soft_wrap=True)
+            self._whole.advance(self._task)
+            self._console.print(self._line(event.outcome), soft_wrap=True)
         elif event.trial is not None:
             text = f"{event.trial.fault} on {event.trial.target}: {event.phase}"
-            self._bars.update(self._tasks[event.lane], description=text)
+            self._lanes.update(self._tasks[event.lane], description=text)
         else:
-            self._bars.update(self._tasks[event.lane], visible=False)
-
-    def say(self, text: str) -> None:
-        """Print one lasting line."""
-        self._bars.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self._lanes.update(self._tasks[event.lane], visible=False)
 
     def _line(self, outcome: Outcome) -> Text:
         line = Text(f"{self._ended:>3}/{self._trials}  {outcome.fault:<37} {outcome.target:<18} ")
         line.append(outcome.word.value, style=STYLES.get(outcome.word, ""))
         line.append(f"{'':{max(1, 12 - len(outcome.word.value))}}{outcome.seconds:5.1f} s", style="dim")
-        if outcome.word not in (Word.PASSED, Word.KILLED):
+        if outcome.word not in (Word.PASSED, Word.KILLED, Word.STOPPED):
             line.append(f"\n         {', '.join(outcome.blamed)} {outcome.run or ''}\n         {outcome.detail}")
         return line

@@ -42,8 +42,8 @@ TEMPLATE = "catalogue.html.j2"
 def terminal(matrix: Matrix) -> RenderableType:
     """Return every table, to be printed with rich."""
     return Group(
-        _stage_table(matrix), Text(LEGEND, style="dim"), Text(_column_legend(matrix), style="dim"), Text(),
-        _summary_table(matrix), Text("tried / there are", style="dim"), Text(),
+        _title("Faults by stage"), _stage_table(matrix), Text(LEGEND, style="dim"), Text(_column_legend(matrix), style="dim"), Text(),
+        _title("Mechanisms by stage"), _summary_table(matrix), Text("tried / there are", style="dim"), Text(),
         *_kill_tables(matrix),
     )  # fmt: skip
 
@@ -53,16 +53,19 @@ def _column_legend(matrix: Matrix) -> str:
     return f"{stages}; whole: {matrix.target}, nothing planted; mutant: a collector with one planted bug; tried: month and day."
 
 
-def _plain_table(*columns: str, **options: str) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", title_justify="left", title_style="bold")
+def _title(words: str) -> Text:
+    return Text(words, style="bold underline")
+
+
+def _plain_table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     for column in columns:
         table.add_column(column, no_wrap=True)
-    table.title = options.get("title")
     return table
 
 
 def _stage_table(matrix: Matrix) -> Table:
-    table = _plain_table("fault", *SHORT.values(), "whole", "mutant", "tried", title="Faults by stage")
+    table = _plain_table("fault", *SHORT.values(), "whole", "mutant", "tried")
     for row in matrix.rows:
         marks = [Text(MARKS[row.stages[stage]], style=STATE_STYLES[row.stages[stage]]) for stage in Stage]
         table.add_row(row.fault, *marks, _word(row.unbroken), _mutant_word(row), when(row)[:5])
@@ -85,7 +88,7 @@ def when(row: Row) -> str:
 
 
 def _summary_table(matrix: Matrix) -> Table:
-    table = _plain_table("mechanism", *SHORT.values(), title="Mechanisms by stage")
+    table = _plain_table("mechanism", *SHORT.values())
     for mechanism in matrix.mechanisms:
         table.add_row(mechanism, *(share(matrix, stage, mechanism) for stage in Stage))
     return table
@@ -102,20 +105,22 @@ def _kill_tables(matrix: Matrix) -> Iterator[RenderableType]:
     if not matrix.mutants:
         return
     numbers = [str(number) for number, _ in enumerate(matrix.mutants, 1)]
-    table = _plain_table("fault", *numbers, title="Planted bugs by fault")
+    table = _plain_table("fault", *numbers)
     for row in matrix.rows:
         if row.mutant is not None or row.kills:
             table.add_row(row.fault, *(_kill(row, mutant) for mutant in matrix.mutants))
+    yield _title("Planted bugs by fault")
     yield table
     yield Text("   ".join(f"{number} {name}" for number, name in zip(numbers, matrix.mutants, strict=True)))
     yield Text(KILL_LEGEND, style="dim")
     spared = [row for row in matrix.rows if row.none is not None]
     if spared:
-        reasons = _plain_table("fault", "why no mutant", title="Without a planted bug")
+        reasons = _plain_table("fault", "why no mutant")
         reasons.columns[1].no_wrap = False
         for row in spared:
             reasons.add_row(row.fault, row.none)
         yield Text()
+        yield _title("Without a planted bug")
         yield reasons
 
 

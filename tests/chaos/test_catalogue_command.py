@@ -107,7 +107,8 @@ def test_what_is_not_as_it_should_be_is_explained_and_is_the_exit_code(
 
     assert ended == code
     assert f"why {word}" in out
-    assert f"run-slow-r2-{kills()['slow-r2'].mutant}" in out
+    mutant = kills()["slow-r2"].mutant
+    assert f"{word}: slow-r2 on {mutant}; icequake report run-slow-r2-{mutant}\n" in out
 
 
 def test_the_tiers(capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,7 +191,7 @@ def test_ctrl_c_ends_with_what_is_known(capsys: pytest.CaptureFixture[str]) -> N
     code, out = run(capsys, "slow-r2")
 
     assert code == 2
-    assert "2 of 2 trials in 0 min 0 s, 3 at a time, seed 7: 1 PASS, 1 stopped" in out
+    assert "stopped after 2 of 2 trials in 0 min 0 s, 3 at a time, seed 7: 1 PASS, 1 stopped" in out
     assert [one.word for one in Kept(Path("runs")).read()] == [Word.PASSED]
 
 
