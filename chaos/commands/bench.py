@@ -16,6 +16,7 @@ BENCHES = {
     "latency": ("loadtests.bench_latency", "what a 2 s stall looks like: the truth, ours, and stock Locust"),
     "collector": ("collector.bench", "the reference collector: acknowledged events/s, synced, on one core"),
     "commit": ("collector.bench_commit", "commit time at 1,000 snapshots against 10"),
+    "doctor": ("chaos.table.bench", "the doctor: files/s and peak memory on a table of many data files"),
     "gateway": ("chaos.gateway.bench", "the gateway: added latency and requests/s on one core"),
 }
 

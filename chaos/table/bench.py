@@ -1,7 +1,8 @@
-"""How long the doctor takes and what it holds in memory: `python -m chaos.table.bench [--files N] [--json]`.
+"""How long the doctor takes and what it holds in memory: `icequake bench doctor [--files N] [--json]`.
 
-The table is made of real small Parquet files on the local disk, one manifest per thousand, written once; the doctor then runs in
-a process of its own, whose peak memory is measured. A local disk answers faster than an object store: over a network, time is
+The table is made of real small Parquet files on the local disk, one manifest per thousand; beyond the first thousand a file is
+another name of an earlier one. The doctor then runs in a process of its own, whose peak memory is measured, and which reads
+every file. A local disk answers faster than an object store: over a network, time is
 dominated by one request per data file, divided by `--workers`.
 """
 
@@ -32,6 +33,9 @@ from chaos.table.store import FileIOStore
 _NAME = "bench.events"
 _ROWS = 10
 _FILES_PER_MANIFEST = 1000
+_DISTINCT = 1000
+_FILE_PATH = 1
+"""Its position in a data file's fields (Iceberg specification, Data File Fields, in the order of the schema)."""
 _SCHEMA = pa.schema([("id", pa.string()), ("number", pa.int64())])
 
 
@@ -52,12 +56,24 @@ def _data_files(table: Table, files: int) -> Iterator[DataFile]:
     """Ten rows a file, with field ids, as a writer of Iceberg would store them."""
     directory = Path(table.location().removeprefix("file://")) / "data"
     directory.mkdir(parents=True)
+    distinct: list[DataFile] = []
     for number in range(files):
         path = directory / f"{number:07d}.parquet"
+        if number >= _DISTINCT:
+            yield _another_name(distinct[number % _DISTINCT], path)
+            continue
         numbers = list(range(number * _ROWS, number * _ROWS + _ROWS))
         rows = pa.table([[f"event-{one:010d}" for one in numbers], numbers], schema=_SCHEMA)
         pq.write_table(_with_ids(rows, table), path)
-        yield parquet_file_to_data_file(table.io, table.metadata, f"file://{path}")
+        distinct.append(parquet_file_to_data_file(table.io, table.metadata, f"file://{path}"))
+        yield distinct[-1]
+
+
+def _another_name(file: DataFile, path: Path) -> DataFile:
+    path.hardlink_to(file.file_path.removeprefix("file://"))
+    again = DataFile(*(file[index] for index in range(len(file))))
+    again[_FILE_PATH] = f"file://{path}"
+    return again
 
 
 def _with_ids(rows: pa.Table, table: Table) -> pa.Table:
@@ -98,7 +114,7 @@ def _in_a_process(properties: dict[str, str], *, quick: bool, workers: int) -> d
 
 def main(arguments: list[str]) -> int:
     """Measure and print; 1 when a table that was just made is not found healthy."""
-    parser = argparse.ArgumentParser(prog="python -m chaos.table.bench", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="icequake bench doctor", description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=10_000, help="data files of the table (default 10000)")
     parser.add_argument("--workers", type=int, default=8, help="requests at a time (default 8)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
