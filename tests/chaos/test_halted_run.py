@@ -82,15 +82,24 @@ def test_a_halt_from_another_thread_of_control_heals_within_five_seconds(stack: 
     assert verdict(runner.run)["verdict"] == "INCONCLUSIVE"
 
 
-def test_a_stop_condition_ends_the_run(stack: Session, tmp_path: Path) -> None:
-    """After so many seconds, whatever the state; the faults are healed first."""
-    text = SCENARIO.replace("steps:", "stop: {after_s: 2}\nsteps:").replace(
-        "  - {fault: freeze-collector, at_s: 0, for_s: 60}\n", ""
-    )
+@pytest.mark.parametrize(
+    ("stop", "fault", "said"),
+    [
+        ("after_s: 2", "catalog-503", "stop.after_s: 2 s are over"),
+        ("when: acked > 300", "catalog-503", "stop.when: acked > 300"),
+        ("when: unseen_s > 3", "catalog-503", "stop.when: unseen_s > 3"),
+        ("refused_share: 0.2", "ingest-down", "stop.refused_share: "),
+    ],
+)
+def test_a_stop_condition_ends_the_run(stack: Session, tmp_path: Path, stop: str, fault: str, said: str) -> None:
+    """Time is over, a reading says so, events stay invisible, clients are turned away; the faults are healed first."""
+    steps = f"  - {{fault: r2-black-hole, at_s: 0, for_s: 60}}\n  - {{fault: {fault}, at_s: 0, for_s: 60}}\n"
+    text = SCENARIO.partition("steps:")[0] + f"stop: {{{stop}}}\nsteps:\n{steps}"
     runner = prepare(stack, tmp_path, text)
     result = runner.execute()
 
     assert result.exit_code == 2
-    assert (RunDir.open(runner.run.root).info.stopped or "").startswith("stop.after_s: 2 s are over")
+    assert (RunDir.open(runner.run.root).info.stopped or "").startswith(said)
     assert {state for _, state in states(runner.run)} <= {"armed", "injected", "healed", "void"}
+    assert stack.stack.gateway.rules() == {}
     assert stack.stack.toxics.active == []

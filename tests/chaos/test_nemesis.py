@@ -93,14 +93,14 @@ def test_a_moment_that_has_passed_is_now(stage: Stage) -> None:
 
 
 def test_the_same_seed_gives_the_same_schedule(tmp_path: Path) -> None:
-    """Two runs of one plan inject and heal at the same moments, each step with its own random numbers."""
+    """Two runs of one plan inject and heal at the same moments, each step with its own random numbers; another seed draws others."""
 
-    def once(path: Path) -> list[list[Any]]:
+    def once(path: Path, seed: int = 7) -> list[list[Any]]:
         stage = Stage(path)
         faults = [stage.fault(str(index)) for index in range(3)]
         steps = [step(index, fault, at_s=1.5 * index, for_s=0.7) for index, fault in enumerate(faults)]
         nemesis = Nemesis(
-            steps, lambda one: env(seed=f"7:step:{one.index}"), stage.timeline,
+            steps, lambda one: env(seed=f"{seed}:step:{one.index}"), stage.timeline,
             clock=stage.time.now_ns, wait=stage.time.wait,
         )  # fmt: skip
         nemesis.start(stage.time.origin_ns)
@@ -112,6 +112,7 @@ def test_the_same_seed_gives_the_same_schedule(tmp_path: Path) -> None:
     first, second = once(tmp_path / "a.jsonl"), once(tmp_path / "b.jsonl")
     assert first == second
     assert len({moments[-1] for moments in first}) == 3
+    assert not {moments[-1] for moments in once(tmp_path / "c.jsonl", seed=8)} & {moments[-1] for moments in first}
 
 
 def test_a_fault_that_has_done_its_work_is_healed_early(stage: Stage) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -109,6 +109,25 @@ def test_a_random_moment_comes_from_the_seed_and_may_never_come() -> None:
 
     assert target.log == []
     assert injection.effect().reason == "the step ended before the moment that was drawn for it"
+
+
+def test_the_moment_of_a_kill_is_that_of_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the tenth of a second the same for one seed, and another for another."""
+
+    def killed_after(seed: int) -> float:
+        now = [0.0]
+        clock = SimpleNamespace(monotonic=lambda: now[0], monotonic_ns=lambda: int(now[0] * 1e9))
+        monkeypatch.setattr("chaos.faults.process.time", clock)
+        target = FakeTarget()
+        made = replace(place(target), rng=random.Random(f"{seed}:step:0"))
+        injection = KillProcess(within_s=60).inject(made, "a")
+        while "kill" not in target.log:
+            now[0] += 0.1
+            injection.finished()
+        return now[0]
+
+    assert killed_after(7) == killed_after(7)
+    assert len({killed_after(seed) for seed in range(5)}) == 5
 
 
 REFERENCE = CrashPoints(env="FAULTS", arguments=["--allow-faults"])
