@@ -19,6 +19,7 @@ import yaml
 
 from chaos.cli import COMMANDS
 from chaos.commands.schema import DOCUMENTS
+from chaos.condition import READINGS
 from chaos.faults import MECHANISMS, catalogue
 from chaos.scenario import find_scenario, load_plan, scenario_names
 from chaos.target import find_target, target_names
@@ -101,7 +102,14 @@ def traffic_rows() -> Rows:
         yield f"`{name}`", str(profile["about"])
 
 
+def reading_rows() -> Rows:
+    yield "reading", "is"
+    for name, about in READINGS.items():
+        yield f"`{name}`", about
+
+
 TABLES: dict[str, Callable[[], Rows]] = {
+    "readings": reading_rows,
     "commands": command_rows,
     "scenarios": scenario_rows,
     "faults": fault_rows,
