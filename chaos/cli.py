@@ -11,6 +11,7 @@ import click
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("chaos.commands.run:run", "Run a scenario against a target and judge it."),
     "live": ("chaos.commands.live:live", "Load and break it by hand, in Locust's own web UI."),
+    "worker": ("chaos.commands.worker:worker", "Send a share of the traffic of a run on another machine."),
     "gameday": (
         "chaos.commands.gameday:gameday",
         "One scenario, two targets: the reference passes, the naive one fails.",
@@ -27,12 +28,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "damage": ("chaos.commands.damage:damage_command", "Break an object of a table by hand, its original kept."),
     "put-back": ("chaos.commands.damage:put_back_command", "Undo what `icequake damage` did."),
     "drill": ("chaos.commands.drill:drill", "Do a recovery procedure under traffic, and check what it promises."),
+    "runbook": ("chaos.commands.runbook:runbook", "Check a runbook's commands, or print a corrected one."),
     "judge": ("reports.judge:main", "Judge a recorded run again."),
     "explain": ("reports.explain:main", "Print the anomalies of a run one by one."),
     "alerts": (
         "reports.alerts.__main__:main",
         "Say when each alert of a run fired, and write the rules for Prometheus.",
     ),
+    "diagnose": ("reports.diagnose:main", "Answer the runbook's root-cause page for a run, most suspicious first."),
     "observe": ("reports.observe:main", "Read the table of a run again."),
     "report": ("reports.render:main", "Write report.html, report.md and junit.xml of a run."),
     "history": ("reports.history.commands:history", "List many runs; an index page; did the nightly run?"),

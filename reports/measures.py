@@ -24,6 +24,7 @@ from reports.sections.effects import effects_section
 from reports.sections.fill import fill_section
 from reports.sections.generator import generator_numbers
 from reports.sections.latency import latency_section
+from reports.sections.stages import stages_section
 from reports.sections.volume import volume_section
 from reports.windows import FaultWindow
 
@@ -142,6 +143,7 @@ def flush(records: RunRecords, result: Reconciliation) -> dict[str, Any]:
         "freshness_p99_s": _age(ages, 0.99),
         "freshness_max_s": _age(ages, 1.0),
         "freshness_events": result.sighted,
+        **stages_section(records),
     }
 
 

@@ -19,6 +19,7 @@ from loadtests.records.rundir import RunDir, RunInfo, RunWindow
 from loadtests.records.series import read_series
 from loadtests.records.target import Target
 from loadtests.records.timeline import read_timeline
+from reports.errors import NothingObserved
 from reports.obligations import History, fold
 from reports.observed import Observed, ObservedFile, read_index, read_keys
 from reports.reconcile import FileKeys
@@ -101,15 +102,15 @@ class RunRecords:
         return times[finite], values[finite]
 
 
-def read_run(root: Path) -> RunRecords:
-    """Read a run directory.
+def read_run(root: Path, *, observed: bool = True) -> RunRecords:
+    """Read a run directory; with *observed* false also that of a run that goes on, whose table nobody has read yet.
 
     Raises:
-        NothingObserved: the table was never read.
+        NothingObserved: the table was never read, and *observed* is true.
         RecordError: a record is missing where it must not, or cannot be read.
     """
     run = RunDir.open(root)
-    observed = read_index(run.observed)
+    seen = _observed(run, required=observed)
     ledgers = read_ledgers(run.ledger) if run.ledger.is_dir() else []
     watch = watch_of(_if_there(read_jsonl(run.visible, "visible")))
     timeline = list(_if_there(read_timeline(run.timeline)))
@@ -118,13 +119,24 @@ def read_run(root: Path) -> RunRecords:
         target=run.load_target(),
         ledgers=ledgers,
         history=fold(ledgers),
-        observed=observed,
-        files=_files(run, observed, watch),
+        observed=seen,
+        files=_files(run, seen, watch),
         watch=watch,
         steps=steps_of(timeline),
         timeline=timeline,
         commits=[line for line in _if_there(read_jsonl(run.gateway_log, "gateway")) if _is_commit(line)],
     )
+
+
+def _observed(run: RunDir, *, required: bool) -> Observed:
+    try:
+        return read_index(run.observed)
+    except NothingObserved:
+        if required:
+            raise
+        return Observed(
+            run_id=run.info.run_id, table="", problem="nobody has read it yet", read_mono_ns=run.info.started_mono_ns
+        )
 
 
 def _if_there(lines: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -49,6 +49,8 @@ _WORDS = {
     "refused_at_s": "First refusal after",
     "seconds": "Fault lasted",
     "snapshots_with_events": "Snapshots that hold events of this run",
+    "stages": "Where a flush spent its time",
+    "triggers": "What made flushes due",
     "watched": "Looks at the table during traffic",
     "watch_errors": "Looks that failed",
 }

@@ -1,0 +1,177 @@
+"""The runbook's root-cause page: each planted cause is the first suspect, and a quiet run has none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from loadtests.records.jsonl import JsonlWriter
+from loadtests.records.ledger import Outcome
+from loadtests.records.series import SeriesWriter
+from reports.diagnose import Answer, diagnose, main
+from reports.runrecords import read_run
+from reports.sections.stages import stages_section
+from tests.histories import HandMadeRun, mono_ns
+
+R2, CATALOG, NETWORK = "Is R2", "Is the Iceberg catalog", "Is the network"
+SPIKE, TYPES, BUFFER, STILL = "Is there", "Are specific", "Is the buffer", "Does the target"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> HandMadeRun:
+    return HandMadeRun(tmp_path, capacity_events=100_000)
+
+
+def asked(run: HandMadeRun, upstream: str, ms: float, *, status: int = 200, begin: int = 1, end: int = 60) -> None:
+    """A request a second to one side, as the gateway logs it."""
+    log = JsonlWriter(run.run.gateway_log, "gateway", "abcd1234")
+    for second in range(begin, end):
+        line = {"n": second, "upstream": upstream, "verb": "PUT", "path": "/x", "object": "data", "outcome": "passed"}
+        log.append({"t_ns": mono_ns(second), **line, "status": status, "ms": ms})
+    log.close()
+
+
+def sent(
+    run: HandMadeRun, rate: int, *, begin: int = 1, end: int = 60, first: int = 0, outcome: Outcome = Outcome.ACKED
+) -> None:
+    """A request a second with *rate* events."""
+    for second in range(begin, end):
+        run.batch(first + (second - begin) * rate, rate, outcome=outcome, at=second)
+
+
+def flushed(run: HandMadeRun, slow_stage: str, before_s: float, after_s: float) -> None:
+    """A flush a second by the target's own counters; one stage is slower from second 10 on."""
+    writer = SeriesWriter(run.run.series, "target", "abcd1234")
+    total = 0.0
+    for second in range(60):
+        total += before_s if second <= 10 else after_s
+        writer.add(mono_ns(second), "target_up", 1.0)
+        writer.add(mono_ns(second), "target:collector_flush_duration_seconds_count", second)
+        writer.add(mono_ns(second), f"target:collector_flush_stage_seconds_total{{stage={slow_stage}}}", total)
+    writer.close()
+
+
+def answers(run: HandMadeRun) -> list[Answer]:
+    return diagnose(read_run(run.written(), observed=False))
+
+
+def suspects(run: HandMadeRun) -> list[str]:
+    return [answer.question for answer in answers(run) if answer.suspect]
+
+
+def test_a_quiet_run_has_no_suspect(run: HandMadeRun) -> None:
+    """Every question is answered, none by yes."""
+    for upstream in ("r2", "catalog"):
+        asked(run, upstream, 5)
+    sent(run, 10)
+    flushed(run, "put", 0.05, 0.05)
+    found = answers(run)
+    assert len(found) == 7
+    assert [answer.question for answer in found if answer.suspect] == []
+
+
+def test_slow_answers_of_r2_are_found(run: HandMadeRun) -> None:
+    """From five to seven hundred milliseconds."""
+    sent(run, 10)
+    asked(run, "r2", 5, end=10)
+    asked(run, "r2", 700, begin=10)
+    assert suspects(run)[0].startswith(R2)
+
+
+def test_r2_that_only_the_target_sees_to_be_slow_is_found_by_its_stages(run: HandMadeRun) -> None:
+    """The way to the gateway is slow, the gateway is not."""
+    sent(run, 10)
+    asked(run, "r2", 5)
+    flushed(run, "put", 0.05, 2.0)
+    first = answers(run)[0]
+    assert first.question.startswith(R2)
+    assert "by the target's own metrics" in first.answer
+
+
+def test_a_failing_catalog_is_found(run: HandMadeRun) -> None:
+    """It answers 503."""
+    sent(run, 10)
+    asked(run, "catalog", 5, end=10)
+    asked(run, "catalog", 5, begin=10, status=503)
+    assert suspects(run)[0].startswith(CATALOG)
+
+
+def test_a_catalog_that_is_never_reached_is_found_in_the_log(run: HandMadeRun) -> None:
+    """No request arrives; the target complains."""
+    sent(run, 10)
+    asked(run, "catalog", 5, end=10)
+    line = '{"level": "error", "error": "the table cannot be loaded: connection refused"}\n'
+    (run.run.logs / "target.log").write_text(line * 20)
+    first = answers(run)[0]
+    assert first.question.startswith(CATALOG)
+    assert "cannot be loaded" in first.answer
+
+
+def test_unanswered_clients_point_at_the_network(run: HandMadeRun) -> None:
+    """Refusals do not."""
+    sent(run, 10, end=10)
+    sent(run, 10, begin=10, first=1000, outcome=Outcome.UNKNOWN)
+    assert suspects(run)[0].startswith(NETWORK)
+
+
+def test_refused_clients_do_not(run: HandMadeRun) -> None:
+    """A 503 of the target's own came over a network that works."""
+    sent(run, 10, end=10)
+    sent(run, 10, begin=10, first=1000, outcome=Outcome.REFUSED)
+    assert not any(question.startswith(NETWORK) for question in suspects(run))
+
+
+def test_a_spike_is_found(run: HandMadeRun) -> None:
+    """Fifteen times the rate."""
+    sent(run, 10, end=20)
+    sent(run, 150, begin=20, end=40, first=10_000)
+    sent(run, 10, begin=40, first=100_000)
+    assert suspects(run)[0].startswith(SPIKE)
+
+
+def test_a_buffer_that_fills_while_a_flush_goes_on_is_too_small(tmp_path: Path) -> None:
+    """A flush takes a second and a half, the busiest buffer is full after one and a half."""
+    run = HandMadeRun(tmp_path, capacity_events=50)
+    sent(run, 100)
+    flushed(run, "put", 1.5, 1.5)
+    assert suspects(run)[0].startswith(BUFFER)
+
+
+def test_a_silent_target_is_found(run: HandMadeRun) -> None:
+    """Thirty scrapes without an answer, then it is back."""
+    sent(run, 10)
+    writer = SeriesWriter(run.run.series, "target", "abcd1234")
+    for second in range(60):
+        writer.add(mono_ns(second), "target_up", float(not 20 <= second < 50))
+    writer.close()
+    assert suspects(run)[0].startswith(STILL)
+
+
+def test_what_the_run_does_not_say_is_unknown(run: HandMadeRun) -> None:
+    """Neither suspect nor as usual."""
+    assert all(answer.suspect is None for answer in answers(run) if answer.question.startswith((R2, CATALOG, STILL)))
+
+
+def test_stages_are_told_before_and_with_faults(run: HandMadeRun) -> None:
+    """Per flush, in the order of a flush."""
+    flushed(run, "put", 0.05, 2.0)
+    (row,) = stages_section(read_run(run.written()))["stages"]
+    assert row == {
+        "stage": "put",
+        "baseline_ms": pytest.approx(50, abs=1),
+        "with_faults_ms": pytest.approx(2000, abs=50),
+    }
+
+
+def test_the_command_answers_in_lines_and_by_its_exit_code(run: HandMadeRun, tmp_path: Path) -> None:
+    """Also for a run whose table nobody has read; 254 for what is no run."""
+    sent(run, 10)
+    asked(run, "r2", 5, end=10)
+    asked(run, "r2", 700, begin=10)
+    run.ended()
+    done = CliRunner().invoke(main, [str(run.run.root)])
+    assert done.exit_code == 1, done.output
+    assert done.output.splitlines()[1].startswith("SUSPECT   Is R2 slow or failing?")
+    assert CliRunner().invoke(main, [str(tmp_path / "none")]).exit_code == 254
