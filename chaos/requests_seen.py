@@ -5,13 +5,17 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import numpy as np
+
 from chaos.trigger import Trigger
 from loadtests.records.jsonl import JsonlTail
-from loadtests.records.ledger import Outcome, Record, read_ledgers
+from loadtests.records.ledger import Kind, Outcome, Record, read_ledgers
 from loadtests.records.rundir import RunDir
 
 PROBE_PREFIX = "/icequake-probe"
 POLL_S = 0.05
+UNWANTED = (Kind.POISON, Kind.OVER_LIMIT)
+"""Requests that a target is to refuse."""
 
 
 class RequestsSeen:
@@ -59,13 +63,14 @@ class RequestsSeen:
         return True
 
     def disturbed(self, since_ns: int, until_ns: int) -> int:
-        """Return how many client attempts ended in the span without an acknowledgement."""
+        """Return how many client attempts ended in the span without an acknowledgement, those left out that must not get one."""
         hit = 0
         for ledger in read_ledgers(self._run.ledger):
             records = ledger.records
             done = records[records["record"] == Record.DONE]
             in_span = (done["done_ns"] >= since_ns) & (done["done_ns"] <= until_ns) & (done["sent_ns"] > 0)
-            hit += int((in_span & (done["outcome"] != Outcome.ACKED)).sum())
+            wanted = ~np.isin(done["kind"], UNWANTED)
+            hit += int((in_span & wanted & (done["outcome"] != Outcome.ACKED)).sum())
         return hit
 
     def _attempts(self, since_ns: int, until_ns: int) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtests.records.jsonl import read_jsonl
-from loadtests.records.ledger import Ledger, Outcome, Record
+from loadtests.records.ledger import Kind, Ledger, Outcome, Record
 from reports.runrecords import RunRecords
 from reports.windows import Step
 
@@ -24,6 +24,8 @@ WHEN = ("before", "during", "after")
 ABSENT = 404
 """Asking for an object that is not there is how its absence is learned."""
 REFUSED = 400
+UNWANTED = (Kind.POISON, Kind.OVER_LIMIT)
+"""Requests that a target is to refuse, so that a refusal disturbs nobody."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,8 @@ def ingest_requests(ledgers: Iterable[Ledger]) -> Requests:
     if not done:
         return _requests([])
     whole = np.concatenate(done)
-    return Requests(
-        whole["sent_ns"].astype(np.int64), whole["done_ns"].astype(np.int64), whole["outcome"] != Outcome.ACKED
-    )
+    disturbed = (whole["outcome"] != Outcome.ACKED) & ~np.isin(whole["kind"], UNWANTED)
+    return Requests(whole["sent_ns"].astype(np.int64), whole["done_ns"].astype(np.int64), disturbed)
 
 
 def effects(steps: Sequence[Step], by_path: Mapping[str, Requests]) -> list[dict[str, Any]]:

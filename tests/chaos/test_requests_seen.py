@@ -9,7 +9,7 @@ import pytest
 
 from chaos.requests_seen import RequestsSeen
 from chaos.trigger import Trigger
-from loadtests.records.ledger import LedgerWriter, Outcome
+from loadtests.records.ledger import Kind, LedgerWriter, Outcome
 from loadtests.records.rundir import RunDir
 from tests.chaos.fakes import gateway_log, make_run
 
@@ -132,3 +132,18 @@ def test_disturbed_are_attempts_that_ended_without_an_acknowledgement(run: RunDi
     writer.not_sent(producer=0, first=0, count=1, intended_ns=120, now_ns=150)
     writer.close()
     assert RequestsSeen(run).disturbed(100, 200) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "counts"), [(Kind.NORMAL, 1), (Kind.PROBE, 1), (Kind.POISON, 0), (Kind.OVER_LIMIT, 0)]
+)
+def test_a_refusal_that_was_wanted_disturbs_nobody(run: RunDir, kind: Kind, counts: int) -> None:
+    """An invalid request is refused, fault or no fault."""
+    writer = LedgerWriter(run.ledger / "a.ledger", run_id="r", process="a")
+    number = writer.attempt(producer=0, first=0, count=1, intended_ns=100, sent_ns=100, attempt=1, kind=kind)
+    writer.done(
+        number, producer=0, first=0, count=1, intended_ns=100, sent_ns=100, done_ns=150, status=400,
+        outcome=Outcome.REFUSED, attempt=1, kind=kind,
+    )  # fmt: skip
+    writer.close()
+    assert RequestsSeen(run).disturbed(100, 200) == counts
