@@ -54,6 +54,13 @@ TIERS = {"quick": ("quick",), "nightly": ("quick", "nightly")}
     default=None,
     help="The file of collectors with a planted bug (default: the checkout's).",
 )
+@click.option(
+    "--mutant",
+    "more",
+    multiple=True,
+    metavar="NAME",
+    help="Try this planted bug too, under every chosen fault; may be repeated.",
+)
 @click.option("--no-mutants", is_flag=True, help="Try the target only.")
 @click.option("--jobs", type=click.IntRange(1, 16), default=JOBS, show_default=True, help="Stacks side by side.")
 @click.option(
@@ -75,7 +82,8 @@ TIERS = {"quick": ("quick",), "nightly": ("quick", "nightly")}
 )
 @click.option("--seed", type=click.IntRange(0), default=None, help="As for `icequake run`.")
 def catalogue_command(
-    faults: tuple[str, ...], tier: str | None, target: str, mutants_file: Path | None, no_mutants: bool, jobs: int,
+    faults: tuple[str, ...], tier: str | None, target: str, mutants_file: Path | None, more: tuple[str, ...],
+    no_mutants: bool, jobs: int,
     report: Path | None, only_show: bool, stack: str, runs: Path, seed: int | None,
 ) -> int:  # fmt: skip
     """Try FAULTS (default: all of the tier), one micro-scenario each, and print what they killed.
@@ -95,7 +103,7 @@ def catalogue_command(
     _check_stack(stack)
     with tempfile.TemporaryDirectory(prefix="icequake-") as directory:
         mutants = None if no_mutants or target != REFERENCE else _mutants(mutants_file, Path(directory), console)
-        trials = list(_trials(chosen, target, mutants))
+        trials = list(_trials(chosen, target, mutants, more))
         workplace = Workplace(stack, runs, new_seed() if seed is None else seed)
         done = Campaign(console, workplace, jobs=1 if stack == "up" else jobs)
         with _sigterm_is_ctrl_c():
@@ -126,24 +134,22 @@ def _mutants(path: Path | None, directory: Path, console: Console) -> Mutants | 
     return Mutants(path or FILE, directory)
 
 
-def _trials(chosen: Sequence[FaultSpec], target: str, mutants: Mutants | None) -> Iterator[Trial]:
+def _trials(chosen: Sequence[FaultSpec], target: str, mutants: Mutants | None, more: Sequence[str]) -> Iterator[Trial]:
     """Yield every trial, the longest faults first so that none is left over at the end; everything is checked before."""
     path, loaded = find_target(target)
     where = str(path.resolve()) if path.is_file() else target
     for spec in sorted(chosen, key=lambda spec: -spec.micro.for_s):
         refuse(plan_for(spec), loaded)
         yield Trial(fault=spec.name, target=loaded.name, path=where)
-        kill = kills()[spec.name]
-        if mutants is not None and kill.mutant is not None:
-            mutant = mutants.target(kill.mutant)
-            yield Trial(fault=spec.name, target=kill.mutant, path=str(mutant), check=kill.check)
+        if mutants is not None:
+            kill = kills()[spec.name]
+            for name in dict.fromkeys(filter(None, (kill.mutant, *more))):
+                check = kill.check if name == kill.mutant else None
+                yield Trial(fault=spec.name, target=name, path=str(mutants.target(name)), planted=True, check=check)
 
 
 def _matrix(chosen: Sequence[FaultSpec], outcomes: Sequence[Outcome], target: str) -> Matrix:
-    name = find_target(target)[1].name
-    if name != REFERENCE:
-        outcomes = [outcome for outcome in outcomes if outcome.target == name]
-    return make_matrix(chosen, kills(), outcomes, target=name)
+    return make_matrix(chosen, kills(), outcomes, target=find_target(target)[1].name)
 
 
 def _print(console: Console, matrix: Matrix, report: Path | None) -> None:

@@ -83,27 +83,27 @@ class Matrix(Struct, frozen=True, kw_only=True):
 def make_matrix(
     specs: Sequence[FaultSpec], kills: Mapping[str, Kill], outcomes: Iterable[Outcome], *, target: str = REFERENCE
 ) -> Matrix:
-    """Arrange *outcomes* (in the order of their time; the last of a fault and target counts) by the faults *specs*."""
+    """Arrange *outcomes* (in the order of their time; the last of a fault and target counts) by the faults *specs*.
+
+    Outcomes of *target* and of collectors with a planted bug are used, those of other targets are not.
+    """
     known = {spec.name: definition_of(spec) for spec in specs}
     last: dict[tuple[str, str], Outcome] = {}
     outdated: set[tuple[str, str]] = set()
     for outcome in outcomes:
-        if outcome.fault not in known or outcome.word is Word.STOPPED:
+        asked = outcome.planted if outcome.target != target else not outcome.planted
+        if outcome.fault not in known or not asked or outcome.word is Word.STOPPED:
             continue
         key = (outcome.fault, outcome.target)
         if outcome.definition == known[outcome.fault]:
             last[key] = outcome
         else:
             outdated.add(key)
-    targets = list(dict.fromkeys(name for _, name in last))
     wanted = {kill.mutant for spec in specs if (kill := kills[spec.name]).mutant is not None}
+    tried = {name for _, name in last if name != target}
     rows = [_row(spec, kills[spec.name], [last[key] for key in last if key[0] == spec.name], target) for spec in specs]
-    mutants = sorted(name for name in {*wanted, *targets} if name is not None and _is_mutant(name, kills))
+    mutants = sorted({*wanted, *tried})
     return Matrix(rows=rows, target=target, mutants=mutants, outdated=len(outdated - set(last)))
-
-
-def _is_mutant(name: str, kills: Mapping[str, Kill]) -> bool:
-    return any(kill.mutant == name for kill in kills.values())
 
 
 def _row(spec: FaultSpec, kill: Kill, outcomes: Sequence[Outcome], target: str) -> Row:
@@ -126,7 +126,7 @@ def _row(spec: FaultSpec, kill: Kill, outcomes: Sequence[Outcome], target: str) 
     )
 
 
-_EFFECTIVE = (Word.PASSED, Word.FAILED, Word.KILLED, Word.SURVIVED, Word.WRONG_CHECK)
+_EFFECTIVE = (Word.PASSED, Word.FAILED, Word.KILLED, Word.SURVIVED, Word.UNHURT, Word.WRONG_CHECK)
 
 
 def _state(unbroken: Word | None, kills: Mapping[str, Word]) -> State:

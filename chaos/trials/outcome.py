@@ -23,12 +23,16 @@ EFFECTIVE = "run.faults_effective"
 
 
 class Word(StrEnum):
-    """What came of a trial. A target without a bug should PASS, one with a planted bug should be killed."""
+    """What came of a trial. A target without a bug should PASS, one with a planted bug should be killed.
+
+    `unhurt` is a planted bug that did not show under a fault that need not find it.
+    """
 
     PASSED = "PASS"
     FAILED = "FAIL"
     KILLED = "killed"
     SURVIVED = "survived"
+    UNHURT = "unhurt"
     WRONG_CHECK = "wrong check"
     VOID = "void"
     UNDECIDED = "inconclusive"
@@ -42,7 +46,7 @@ class Word(StrEnum):
 
 
 _EXIT_CODES = {
-    Word.PASSED: 0, Word.KILLED: 0, Word.FAILED: 1, Word.SURVIVED: 1, Word.WRONG_CHECK: 1,
+    Word.PASSED: 0, Word.KILLED: 0, Word.UNHURT: 0, Word.FAILED: 1, Word.SURVIVED: 1, Word.WRONG_CHECK: 1,
     Word.VOID: 2, Word.UNDECIDED: 2, Word.STOPPED: 2, Word.BROKEN: 255,
 }  # fmt: skip
 _SEVERITY = (0, 2, 1, 255)
@@ -59,12 +63,14 @@ class Trial(Struct, frozen=True, kw_only=True):
     Attributes:
         target: Its name, as it is shown.
         path: A target's name or its .yaml file.
-        check: The check that must find the planted bug; None when the target has none and must PASS.
+        planted: Whether the target has a planted bug.
+        check: The check that must find it; None when this fault need not.
     """
 
     fault: str
     target: str
     path: str
+    planted: bool = False
     check: str | None = None
 
 
@@ -72,6 +78,7 @@ class Outcome(Struct, frozen=True, kw_only=True, tag="outcome", tag_field="is"):
     """What came of a trial.
 
     Attributes:
+        planted: Whether the target has a planted bug.
         blamed: The checks that were not PASS, in the order of the verdict.
         detail: Why, where the word alone does not say.
         run: Name of the run directory; None when there was no run.
@@ -90,6 +97,7 @@ class Outcome(Struct, frozen=True, kw_only=True, tag="outcome", tag_field="is"):
     unix_ns: int
     seed: int
     definition: str
+    planted: bool = False
 
 
 def word_for(trial: Trial, verdict: dict[str, Any]) -> Word:
@@ -97,13 +105,15 @@ def word_for(trial: Trial, verdict: dict[str, Any]) -> Word:
     found = {check["id"]: check["verdict"] for check in verdict["checks"]}
     whole = verdict["verdict"]
     effective = found.get(EFFECTIVE) == "PASS"
-    if trial.check is None:
+    if not trial.planted:
         return {"PASS": Word.PASSED, "FAIL": Word.FAILED}.get(whole, Word.UNDECIDED if effective else Word.VOID)
     if not effective:
         return Word.VOID
     if whole == "FAIL":
-        return Word.KILLED if found.get(trial.check) == "FAIL" else Word.WRONG_CHECK
-    return Word.SURVIVED if whole == "PASS" else Word.UNDECIDED
+        return Word.KILLED if trial.check is None or found.get(trial.check) == "FAIL" else Word.WRONG_CHECK
+    if whole == "PASS":
+        return Word.UNHURT if trial.check is None else Word.SURVIVED
+    return Word.UNDECIDED
 
 
 def definition_of(spec: FaultSpec) -> str:

@@ -170,4 +170,5 @@ class Pool:
         return Outcome(
             fault=trial.fault, target=trial.target, word=Word.BROKEN, blamed=[], detail=why, run=None, seconds=0.0,
             unix_ns=time.time_ns(), seed=self._workplace.seed, definition=definition_of(catalogue()[trial.fault]),
+            planted=trial.planted,
         )  # fmt: skip

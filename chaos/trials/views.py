@@ -23,7 +23,7 @@ SHORT = {
 MARKS = {State.KILLED: "●", State.TRIED: "○", State.NOT_TRIED: "-", State.NOT_APPLICABLE: ""}
 STATE_STYLES = {State.KILLED: "bold green", State.TRIED: "yellow", State.NOT_TRIED: "dim red", State.NOT_APPLICABLE: ""}
 LETTERS = {
-    Word.KILLED: "K", Word.SURVIVED: "S", Word.WRONG_CHECK: "W", Word.VOID: "V", Word.UNDECIDED: "I", Word.BROKEN: "X",
+    Word.KILLED: "K", Word.SURVIVED: "S", Word.UNHURT: "u", Word.WRONG_CHECK: "W", Word.VOID: "V", Word.UNDECIDED: "I", Word.BROKEN: "X",
 }  # fmt: skip
 STYLES = {
     Word.PASSED: "green", Word.KILLED: "green", Word.FAILED: "bold red", Word.SURVIVED: "bold red",

@@ -92,7 +92,7 @@ class Bench:
             return Outcome(
                 fault=trial.fault, target=trial.target, word=word, blamed=blamed, detail=detail, run=run,
                 seconds=round(time.monotonic() - started, 1), unix_ns=time.time_ns(), seed=self._seed,
-                definition=definition_of(spec),
+                definition=definition_of(spec), planted=trial.planted,
             )  # fmt: skip
 
         try:
@@ -106,7 +106,7 @@ class Bench:
 
     def _run(self, trial: Trial, spec: FaultSpec) -> tuple[TrialRunner, Result]:
         path, loaded = find_target(trial.path)
-        plan = plan_for(spec, planted=trial.check is not None)
+        plan = plan_for(spec, planted=trial.planted)
         refuse(plan, loaded)
         request = Request(plan, path, loaded, self._runs, self._seed, ("icequake", "catalogue", trial.fault))
         runner = TrialRunner(request, running=self._running, judge=self._judge, display=PhaseTeller(self._say))

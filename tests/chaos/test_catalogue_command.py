@@ -13,10 +13,9 @@ from chaos import cli
 from chaos.commands import catalogue as command
 from chaos.errors import ChaosError
 from chaos.faults import catalogue
-from chaos.faults.kills import kills
 from chaos.trials.outcome import Kept, Trial, Word
 from chaos.trials.pool import Event
-from tests.chaos.trials.outcomes import outcome
+from tests.chaos.trials.outcomes import KILLS, outcome
 
 
 class FakePool:
@@ -43,7 +42,7 @@ class FakePool:
 
 
 def as_it_should_be(trial: Trial) -> Word:
-    return Word.PASSED if trial.check is None else Word.KILLED
+    return Word.KILLED if trial.planted else Word.PASSED
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +51,7 @@ def pool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[FakePool]:
     monkeypatch.chdir(tmp_path)
     FakePool.words, FakePool.ends_with, FakePool.trials = staticmethod(as_it_should_be), None, []
     monkeypatch.setattr(command, "Pool", FakePool)
+    monkeypatch.setattr(command, "kills", lambda: KILLS)
     monkeypatch.setattr(command, "FILE", mutants(tmp_path / "mutants.py"))
     return FakePool
 
@@ -59,7 +59,7 @@ def pool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[FakePool]:
 def mutants(path: Path) -> Path:
     """A file of every mutant that a fault must kill; none of them can be started."""
     ingest = {"url": "http://127.0.0.1:1/events"}
-    targets = {str(kill.mutant): {"name": kill.mutant, "ingest": ingest} for kill in kills().values()}
+    targets = {str(kill.mutant): {"name": kill.mutant, "ingest": ingest} for kill in KILLS.values()}
     path.write_text(f"print({json.dumps(targets)!r})")
     return path
 
@@ -74,10 +74,10 @@ def test_each_fault_is_tried_on_the_reference_and_on_its_planted_bug(capsys: pyt
     """The longest first, and everything is said and kept."""
     code, out = run(capsys, "nothing", "slow-r2", "r2-latency-1s")
 
-    kill = kills()["slow-r2"]
+    kill = KILLS["slow-r2"]
     assert code == 0
     assert [(one.fault, one.target) for one in FakePool.trials] == [
-        ("r2-latency-1s", "reference"), ("r2-latency-1s", kills()["r2-latency-1s"].mutant),
+        ("r2-latency-1s", "reference"), ("r2-latency-1s", KILLS["r2-latency-1s"].mutant),
         ("nothing", "reference"), ("slow-r2", "reference"), ("slow-r2", kill.mutant),
     ]  # fmt: skip
     assert FakePool.trials[-1].check == kill.check
@@ -107,7 +107,7 @@ def test_what_is_not_as_it_should_be_is_explained_and_is_the_exit_code(
 
     assert ended == code
     assert f"why {word}" in out
-    mutant = kills()["slow-r2"].mutant
+    mutant = KILLS["slow-r2"].mutant
     assert f"{word}: slow-r2 on {mutant}; icequake report run-slow-r2-{mutant}\n" in out
 
 
@@ -125,6 +125,16 @@ def test_without_mutants_only_the_reference_is_tried(capsys: pytest.CaptureFixtu
     code, _ = run(capsys, "slow-r2", "--no-mutants")
 
     assert (code, [one.target for one in FakePool.trials]) == (0, ["reference"])
+
+
+def test_a_planted_bug_can_be_tried_under_any_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    """It need not be found; its own fault must find it all the same, and only once."""
+    code, _ = run(capsys, "slow-r2", "--mutant", "gives-up", "--mutant", "impatient")
+
+    assert code == 0
+    assert [(one.target, one.planted, one.check) for one in FakePool.trials] == [
+        ("reference", False, None), ("impatient", True, "events.duplicated"), ("gives-up", True, None),
+    ]  # fmt: skip
 
 
 def test_where_there_are_no_mutants_a_sentence_says_so(
@@ -164,6 +174,7 @@ def test_a_target_that_permits_no_faults_is_refused_before_anything_starts(
         (["no-such-fault"], "there is no fault 'no-such-fault'; `icequake list faults` shows what there is."),
         (["--stack", "moon"], "there is no stack 'moon'; there are seaweedfs, moto, and `up` for a running one."),
         (["--mutants", "none.py"], "there is no file of mutants none.py; name one with --mutants, or leave them out"),
+        (["slow-r2", "--mutant", "nobody"], "there is no mutant 'nobody' in "),
         (["--target", "nobody"], "there is no target 'nobody'; there are "),
     ],
 )

@@ -6,18 +6,13 @@ import msgspec
 import pytest
 
 from chaos.faults import FaultSpec, catalogue
-from chaos.faults.kills import Kill
 from chaos.faults.stages import Stage
 from chaos.trials.matrix import Matrix, State, make_matrix
 from chaos.trials.outcome import Outcome, Word
-from tests.chaos.trials.outcomes import outcome
+from tests.chaos.trials.outcomes import KILLS, outcome
 
-KILLS = {
-    "slow-r2": Kill(mutant="impatient", check="events.duplicated"),
-    "catalog-500": Kill(mutant="gives-up", check="events.lost"),
-    "nothing": Kill(none="the control"),
-}
-SPECS: list[FaultSpec] = [catalogue()[name] for name in KILLS]
+NAMES = ("slow-r2", "catalog-500", "nothing")
+SPECS: list[FaultSpec] = [catalogue()[name] for name in NAMES]
 
 
 def matrix(*outcomes: Outcome) -> Matrix:
@@ -80,7 +75,22 @@ def test_the_columns_are_the_mutants_that_are_wanted() -> None:
     whole = matrix(outcome("slow-r2", "impatient", Word.KILLED), outcome("nothing", "reference", Word.PASSED))
 
     assert whole.mutants == ["gives-up", "impatient"]
-    assert whole.rows[2].none == "the control"
+    assert whole.rows[2].none == "nothing finds nothing"
+
+
+def test_a_planted_bug_that_was_tried_too_is_a_column() -> None:
+    """Whether it was found or not; a target of somebody else is none."""
+    whole = matrix(outcome("slow-r2", "expires", Word.UNHURT), outcome("slow-r2", "naive", Word.FAILED))
+
+    assert whole.mutants == ["expires", "gives-up", "impatient"]
+    assert (whole.rows[0].kills, whole.rows[0].unbroken) == ({"expires": Word.UNHURT}, None)
+
+
+def test_another_target_is_judged_by_its_own_trials() -> None:
+    """What planted bugs did says nothing about it."""
+    tried = [outcome("slow-r2", "reference", Word.PASSED), outcome("slow-r2", "naive", Word.FAILED)]
+
+    assert make_matrix(SPECS, KILLS, tried, target="naive").rows[0].unbroken is Word.FAILED
 
 
 def test_mechanisms_are_counted_by_stage() -> None:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from chaos.faults import catalogue
-from chaos.trials.outcome import KEPT, Kept, Word, definition_of, word_for, worst
+from chaos.trials.outcome import KEPT, Kept, Trial, Word, definition_of, word_for, worst
 from tests.chaos.trials.outcomes import outcome, trial, verdict
 
 
@@ -42,6 +42,22 @@ def test_a_target_without_a_planted_bug_must_pass(judged: dict[str, Any], word: 
 def test_a_planted_bug_is_killed_by_its_check_with_the_fault_in_effect(judged: dict[str, Any], word: Word) -> None:
     """Anything else is not this fault finding this bug."""
     assert word_for(trial(target="gives-up", check="events.lost"), judged) is word
+
+
+@pytest.mark.parametrize(
+    ("judged", "word"),
+    [
+        (verdict("FAIL", events_stuck="FAIL"), Word.KILLED),
+        (verdict("PASS"), Word.UNHURT),
+        (verdict("FAIL", events_lost="FAIL", run_faults_effective="INCONCLUSIVE"), Word.VOID),
+    ],
+)
+def test_a_planted_bug_that_a_fault_need_not_find_may_live(judged: dict[str, Any], word: Word) -> None:
+    """Whichever check finds it, it is found."""
+    extra = Trial(fault="slow-r2", target="gives-up", path="x", planted=True)
+
+    assert word_for(extra, judged) is word
+    assert Word.UNHURT.exit_code == 0
 
 
 def test_a_verdict_that_says_nothing_of_effect_is_no_evidence() -> None:
