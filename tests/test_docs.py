@@ -53,18 +53,27 @@ def flow(value: Any) -> str:
 def command_rows() -> Rows:
     yield "command", "does", "arguments and options"
     for name, (_, about) in COMMANDS.items():
-        words = [
-            f"`{parameter.opts[0]}`" if isinstance(parameter, click.Option) else f"`{parameter.make_metavar(click.Context(command(name)))}`"
-            for parameter in command(name).params
-        ]  # fmt: skip
-        yield f"`icequake {name}`", about, " ".join(words)
+        found = command(name)
+        if isinstance(found, click.Group):
+            for inner, sub in found.commands.items():
+                yield f"`icequake {name} {inner}`", sub.get_short_help_str(120), " ".join(parameter_words(sub))
+        else:
+            yield f"`icequake {name}`", about, " ".join(parameter_words(found))
+
+
+def parameter_words(of: click.Command) -> Iterator[str]:
+    for parameter in of.params:
+        word = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.make_metavar(click.Context(of))
+        yield f"`{word}`"
 
 
 def scenario_rows() -> Rows:
     yield "scenario", "asks", "steps"
     for name in scenario_names():
         plan = load_plan(find_scenario(name))
-        yield f"`{name}`", plan.scenario.question, ", ".join(f"`{step.spec.name}`" for step in plan.steps)
+        steps = {step.index: f"`{step.spec.name}`" for step in plan.steps}
+        steps |= {one.index: f"drill `{one.drill.name}`" for one in plan.drills}
+        yield f"`{name}`", plan.scenario.question, ", ".join(words for _, words in sorted(steps.items()))
 
 
 def fault_rows() -> Rows:
