@@ -20,7 +20,12 @@ from chaos.stack import STACKS, Stack
 @click.command()
 @click.option("--stack", type=click.Choice(list(STACKS)), default="seaweedfs", show_default=True, help="Which stack.")
 @click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=RUNS, show_default=True, help="Where run directories are kept.")  # fmt: skip
-@click.option("--env", "as_env", is_flag=True, help="Print the addresses as shell exports.")
+@click.option(
+    "--env",
+    "as_env",
+    is_flag=True,
+    help="Print the addresses as shell exports, also for pyiceberg's own commands (catalog `icequake`).",
+)
 def up(stack: str, runs: Path, as_env: bool) -> None:
     """Start a stack and keep it until Ctrl-C; `icequake run --stack up` uses it meanwhile."""
     stop = threading.Event()
@@ -58,6 +63,15 @@ def _print(stack: Stack, *, as_env: bool) -> None:
     }
     if not as_env:
         click.echo(f"{stack.name}, as tried: {able(stack.capabilities())}\n")
+    else:
+        values |= _for_pyiceberg(stack)
     for name, value in values.items():
         click.echo(f"export {name}={shlex.quote(value)}" if as_env else f"{name:<22} {value}")
     click.echo("# Ctrl-C ends it" if as_env else "\nCtrl-C ends it. In another terminal: icequake run quick --stack up")
+
+
+def _for_pyiceberg(stack: Stack) -> dict[str, str]:
+    """Name the catalog `icequake` for pyiceberg, which reads `__` as a dot and `_` as a hyphen."""
+    properties = stack.pyiceberg_properties(direct=True)
+    names = {key: key.upper().replace(".", "__").replace("-", "_") for key in properties}
+    return {f"PYICEBERG_CATALOG__ICEQUAKE__{names[key]}": value for key, value in properties.items()}

@@ -139,6 +139,13 @@ class TestFacade:
         assert len(listed) == sum(one.advertised for one in ENDPOINTS)
         assert not any("view" in one for one in listed)
 
+    def test_it_says_where_the_objects_are(self, http: Http, moto: Stack) -> None:
+        """A client that names no object store is led to the direct one, or past the gateway to the faulted one; not to keys."""
+        assert http.config["defaults"]["s3.endpoint"] == moto.addresses.s3_direct
+        faulted = Http(Served(moto.pyiceberg_properties(direct=False), {})).config["defaults"]
+        assert faulted["s3.endpoint"] == moto.addresses.s3_faulted
+        assert faulted.keys() == {"s3.endpoint", "s3.path-style-access", "s3.region", "client.region"}
+
     def test_heads(self, http: Http, ns: str) -> None:
         """HEAD answers 204 or 404, without a body."""
         self.table(http, ns, "t")

@@ -52,19 +52,15 @@ def results(moto: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 
 def settings(moto: Stack) -> dict[str, str]:
-    """The kit's way to say which catalog: `__` is a hyphen, `_` a dot."""
+    """All that the kit needs to know; the catalog's configuration tells it where the objects are."""
     at = moto.addresses
     return {
         "AWS_REGION": at.region,
         "CATALOG_URI": at.catalog_direct,
         "CATALOG_WAREHOUSE": at.warehouse,
         "CATALOG_CREDENTIAL": f"{at.access_key}:{at.secret_key}",
-        "CATALOG_OAUTH2__SERVER__URI": f"{at.catalog_direct}/v1/oauth/tokens",
-        "CATALOG_IO__IMPL": "org.apache.iceberg.io.ResolvingFileIO",
-        "CATALOG_S3_ENDPOINT": at.s3_direct,
-        "CATALOG_S3_ACCESS__KEY__ID": at.access_key,
-        "CATALOG_S3_SECRET__ACCESS__KEY": at.secret_key,
-        "CATALOG_S3_PATH__STYLE__ACCESS": "true",
+        "AWS_ACCESS_KEY_ID": at.access_key,
+        "AWS_SECRET_ACCESS_KEY": at.secret_key,
     }
 
 

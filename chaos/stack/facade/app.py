@@ -83,7 +83,7 @@ class App:
                 return self._token(body, headers)
             self._authorize(headers)
             if (verb, parts) == ("GET", ["v1", "config"]):
-                return Reply(200, json.dumps(configuration()))
+                return Reply(200, json.dumps(configuration(self._catalog.client_defaults)))
             endpoint, names = _match(verb, parts)
             key = headers.get("idempotency-key")
             if key is None or verb not in ("POST", "DELETE"):

@@ -76,6 +76,13 @@ class Catalog:
         self._committer = Committer(self._sql, self._properties)
         self.replies = Replies(self._sql.engine)
 
+    @property
+    def client_defaults(self) -> dict[str, str]:
+        """Where a client that does not say otherwise finds the object store; the keys are its own."""
+        region = self._properties["s3.region"]
+        where = {"s3.endpoint": self._properties["s3.endpoint"], "s3.path-style-access": "true"}
+        return {**where, "s3.region": region, "client.region": region}
+
     def close(self) -> None:
         """Close the database."""
         self._sql.close()

@@ -304,7 +304,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 )
 
 
-def configuration() -> dict[str, object]:
-    """Make the answer of ``/v1/config``: a client uses only the endpoints that are listed."""
+def configuration(defaults: Mapping[str, str]) -> dict[str, object]:
+    """Make the answer of ``/v1/config``: a client uses only the endpoints that are listed, and its own settings over *defaults*."""
     listed = [f"{one.verb} /v1/{{prefix}}/{one.path}" for one in ENDPOINTS if one.advertised]
-    return {"defaults": {}, "overrides": {}, "endpoints": listed, "idempotency-key-lifetime": LIFETIME}
+    return {"defaults": dict(defaults), "overrides": {}, "endpoints": listed, "idempotency-key-lifetime": LIFETIME}
