@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from chaos.errors import ChaosError, HealFailed, NotPossible
-from chaos.faults.env import Env, Injection
+from chaos.faults.env import Env, Injection, Mechanism
 from chaos.moment import moment_came
 from chaos.scenario import Step
 from loadtests.records.timeline import Timeline
@@ -47,6 +48,7 @@ class Nemesis:
         self._clock, self._wait_for = clock, wait
         self.states = [StepState(step) for step in steps]
         self._stop = threading.Event()
+        self._restarting = threading.Lock()
         self._threads: list[threading.Thread] = []
         self.failure: ChaosError | None = None
 
@@ -100,8 +102,31 @@ class Nemesis:
         return moment_came(step, env.seen, env.read, origin_ns, self._stop, clock=self._clock, wait=self._wait_for)
 
     def _inject_and_heal(self, state: StepState, env: Env) -> None:
+        mechanism = state.step.spec.build()
+        with self._turn(mechanism) as came:
+            if came:
+                self._inject_in_turn(state, mechanism, env)
+            else:
+                self._note(state, "void", reason="other steps were restarting the target until traffic ended")
+
+    @contextmanager
+    def _turn(self, mechanism: Mechanism) -> Iterator[bool]:
+        """Let one step at a time restart the target: two at once would end what the other has just started."""
+        if not getattr(mechanism, "restarts_target", False):
+            yield True
+            return
+        while not self._restarting.acquire(blocking=False):
+            if self._wait_for(self._stop, POLL_S):
+                yield False
+                return
+        try:
+            yield True
+        finally:
+            self._restarting.release()
+
+    def _inject_in_turn(self, state: StepState, mechanism: Mechanism, env: Env) -> None:
         step = state.step
-        injection = step.spec.build().inject(env, f"step{step.index}-{step.spec.name}")
+        injection = mechanism.inject(env, f"step{step.index}-{step.spec.name}")
         self._note(state, "injected", params=step.spec.params)
         deadline_ns = self._clock() + round(step.for_s * 1e9)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
 
@@ -20,6 +20,8 @@ class CrashPoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         nth: At the n-th passing.
         down_s: How long it stays dead.
     """
+
+    restarts_target: ClassVar[bool] = True
 
     point: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]+$")]
     nth: Annotated[int, Meta(ge=1)] = 1

@@ -77,7 +77,10 @@ class Injection(Protocol):
 
 
 class Mechanism(Protocol):
-    """A way of breaking things, with its parameters."""
+    """A way of breaking things, with its parameters.
+
+    One that ends the target and starts it again has `restarts_target = True` (a ClassVar): such steps wait for one another.
+    """
 
     def inject(self, env: Env, name: str) -> Injection:
         """Apply the fault; *name* is unique in the run. The undoing is journaled before anything is changed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
@@ -23,6 +23,8 @@ class KillProcess(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         times: How often, at most; the step's end ends it too.
         up_s: How long it lives in between.
     """
+
+    restarts_target: ClassVar[bool] = True
 
     signal: Literal["KILL", "TERM"] = "KILL"
     down_s: Seconds = 1.0

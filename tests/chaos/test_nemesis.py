@@ -135,6 +135,41 @@ def test_steps_overlap(stage: Stage) -> None:
     assert (stage.states(0), stage.states(1)) == (["armed", "injected", "healed"],) * 2
 
 
+class Restarting(FakeFault):
+    """Stands for a fault that ends the target and starts it again."""
+
+    restarts_target = True
+
+
+def test_steps_that_restart_the_target_take_turns(stage: Stage) -> None:
+    """Both moments came, and one of them waits until the other is healed: two at once would end what the other has started."""
+    release = threading.Event()
+    faults = [Restarting(name, clock=stage.time.now_ns, finished=release.is_set) for name in ("one", "two")]
+    stage.play(*(step(n, fault, for_s=3600) for n, fault in enumerate(faults)), wait=lambda event, _: event.wait(0.01))
+    while not any(fault.on.is_set() for fault in faults):
+        faults[0].on.wait(0.01)
+    assert not all(fault.on.wait(0.1) for fault in faults)
+    release.set()
+    stage.ended()
+
+    changes = [entry["state"] for entry in read_timeline(stage.path) if entry["state"] != "armed"]
+    assert changes == ["injected", "healed"] * 2
+
+
+def test_a_step_that_waits_for_its_turn_ends_with_the_traffic(stage: Stage) -> None:
+    """It is void, since it never began."""
+    faults = [Restarting(name, clock=stage.time.now_ns) for name in ("one", "two")]
+    steps = [step(n, fault, for_s=3600) for n, fault in enumerate(faults)]
+    nemesis = stage.play(*steps, wait=lambda event, s: s > 0 and event.wait(0.01))
+    while not nemesis.active:
+        faults[0].on.wait(0.01)
+    nemesis.stop()
+
+    ends = sorted(stage.states(index)[-1] for index in range(2))
+    assert ends == ["healed", "void"]
+    assert "were restarting the target" in " ".join(str(e.get("reason")) for e in read_timeline(stage.path))
+
+
 def test_what_is_on_is_told(stage: Stage) -> None:
     """`active` names injected faults only; `stop` heals them, and waits until that is done."""
     asked = threading.Event()
