@@ -52,6 +52,9 @@ def timestamp(unix_ns: int) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest // 1_000_000:03}Z"
 
 
+HOUR_NS = 3600 * 1_000_000_000
+
+
 class EventFactory:
     """Render the events of one producer.
 
@@ -84,6 +87,8 @@ class EventFactory:
         self._source = source_of(run_id, producer)
         self._shifts_ns = [shift_s * 1_000_000_000 for shift_s in mix.shifts]
         self._shift_of_bucket = _buckets(mix.shifts)
+        self._hour_turns_at_s = mix.hour_turns_at_s
+        self._back_ns: int | None = None if mix.hour_turns_at_s is not None else 0
         self._row = _row_type(self._source, self._types.dtype.itemsize, self._content.width(producer))
         self._mode = "json-events" if mode == "batch" and path.rstrip("/").endswith("/events/batch") else mode
         self._first = 0
@@ -129,7 +134,9 @@ class EventFactory:
             self._fill(first, max(count, BLOCK))
             offset = 0
         rows = self._rows[offset : offset + count]
-        stamps = [timestamp(unix_ns + shift_ns).encode() for shift_ns in self._shifts_ns]
+        if self._back_ns is None:
+            self._back_ns = unix_ns % HOUR_NS + round((self._hour_turns_at_s or 0) * 1e9)
+        stamps = [timestamp(unix_ns - self._back_ns + shift_ns).encode() for shift_ns in self._shifts_ns]
         if len(stamps) == 1:
             rows["time"] = stamps[0]
         else:

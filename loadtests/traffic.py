@@ -176,6 +176,8 @@ class Mix(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         types: Share of each event type.
         shifts: Share of events whose `time` lies so many seconds from now (negative: late, positive: in the future).
+        hour_turns_at_s: The clock of the events is set back so that an hour ends so many seconds after the first of them; None:
+            it is right. It goes back by an hour and this at most.
         phases: Shares of types that follow each other in equal parts of the curve's period, as a recorded log has them by
             the hour; `types` are then those of the whole, and any names may be used.
         duplicates: Ordinary requests that are sent again.
@@ -187,6 +189,7 @@ class Mix(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     types: dict[str, Weight] = field(default_factory=lambda: dict(UNIFORM))
     shifts: dict[int, Weight] = field(default_factory=lambda: {0: 1.0})
+    hour_turns_at_s: Annotated[float, Meta(ge=0, le=3600)] | None = None
     phases: list[dict[str, Weight]] = field(default_factory=list)
     duplicates: Duplicates = field(default_factory=Duplicates)
     collisions: Share = 0.0

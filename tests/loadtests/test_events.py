@@ -114,3 +114,29 @@ def test_timestamps_are_utc_with_milliseconds():
     """Times are RFC 3339 and cut, not rounded, to milliseconds."""
     assert timestamp(999_999) == "1970-01-01T00:00:00.000Z"
     assert timestamp(1_795_608_000_999_999_999) == "2026-11-25T12:00:00.999Z"
+
+
+def times_of(made: EventFactory, first: int, unix_ns: int) -> set[str]:
+    return {event["time"] for event in events_of(made.render(first, 50, unix_ns=unix_ns).body)}
+
+
+@pytest.mark.parametrize("started_ns", [NOON, NOON - 123_456_789, NOON + 3_599 * 10**9])
+def test_an_hour_ends_while_traffic_flows(started_ns):
+    """Whenever it begins: the clock of the events goes on from there, and the hour turns when the mix says."""
+    made = factory(mix=Mix(hour_turns_at_s=10))
+    seconds = [0.0, 9.999, 10.0, 60.0]
+    told = [times_of(made, 50 * n, started_ns + round(s * 10**9)) for n, s in enumerate(seconds)]
+
+    assert [len(times) for times in told] == [1] * 4
+    assert [times.pop()[14:] for times in told] == ["59:50.000Z", "59:59.999Z", "00:00.000Z", "00:50.000Z"]
+
+
+def test_late_events_still_belong_to_the_hour_that_ended():
+    """After the turn, those that are late by more than the turn is old have the old hour."""
+    mix = Mix(hour_turns_at_s=10, shifts={0: 90, -60: 10})
+    made = factory(mix=mix)
+    made.render(0, 1, unix_ns=NOON)
+    hours = Counter(event["time"][11:13] for event in events_of(made.render(0, 100, unix_ns=NOON + 15 * 10**9).body))
+
+    assert len(hours) == 2
+    assert 0 < min(hours.values()) < 30
