@@ -14,6 +14,8 @@ from typing import Any
 
 Patch = tuple[Any, str, Any]
 LATER_S = 0.05
+SOME = 5
+"""More manifests than there are when damage is done in a micro-scenario, fewer than come while it lasts."""
 
 
 def module(name: str) -> Any:
@@ -164,16 +166,16 @@ def builds_on_nothing() -> list[Patch]:
 
 
 def merges_what_it_can() -> list[Patch]:
-    """Merge all manifests at each commit, and leave out those that cannot be read."""
+    """Merge manifests once there are some, leave out those that cannot be read, and do not look at totals."""
     commit = module("commit")
 
     def merge(_self: Any, table: Any, snapshot_id: int, manifests: Any, path: str) -> Any:
+        if len(manifests) < SOME:
+            return manifests
         entries: list[Any] = []
         for manifest in manifests:
             with suppress(Exception):
                 entries += manifest.fetch_manifest_entry(table.io)
-        if not entries:
-            return []
         metadata = table.metadata
         with commit.write_manifest(
             2, metadata.spec(), metadata.schema(), table.io.new_output(path), snapshot_id, "deflate"
@@ -182,4 +184,4 @@ def merges_what_it_can() -> list[Patch]:
                 writer.existing(entry)
         return [writer.to_manifest_file()]
 
-    return [(commit.IcebergTable, "_merge", merge)]
+    return [*ignores_totals(), (commit.IcebergTable, "_merge", merge)]
