@@ -23,7 +23,8 @@ from chaos.warden_client import Child, Warden
 
 SCHEMA = "icequake.stack/1.0"
 _ATTEMPTS = 3
-HUNG_S = 5.0
+FAULTED_BY = ("toxiproxy", "gateway")
+HUNG_S = 4.0
 """A server that has not answered for so long, though nothing is injected, is taken for hung."""
 
 
@@ -174,14 +175,16 @@ class Stack:
         return {name: status for name, status in self.dead().items() if name not in self._meant_down}
 
     def revive(self) -> list[str]:
-        """Start again what has ended or does not answer, when no fault is on any more; return what was done, in sentences.
+        """Start again what has ended, or what faults go through and does not answer, when no fault is on any more.
+
+        Returns what was done, in sentences.
 
         Raises NotReady when a server does not come back.
         """
         revived = []
         for name, child in list(self.children.items()):
             status = child.poll()
-            if status is None and self._plan.services[name].answers_within(HUNG_S):
+            if status is None and (name not in FAULTED_BY or self._plan.services[name].answers_within(HUNG_S)):
                 continue
             why = "did not answer any more" if status is None else f"had ended with status {status}"
             self.restart(name)

@@ -160,6 +160,26 @@ class TestWarmStack:
         until(lambda: '"commit"' in (tmp_path / "gateway.jsonl").read_text())
         assert stack.dead() == {}
 
+    def test_a_server_that_died_by_itself_is_told_from_one_that_was_killed(self, stack: Stack) -> None:
+        """The one is lost, and comes back when the stack is revived; the other is what a fault wanted."""
+        stack.kill("gateway")
+        assert (stack.dead(), stack.lost()) == ({"gateway": -signal.SIGKILL}, {})
+        stack.restart("gateway")
+        os.kill(stack.children["gateway"].pid, signal.SIGKILL)
+        assert until(lambda: stack.lost()) == {"gateway": -signal.SIGKILL}
+
+        assert stack.revive() == ["gateway had ended with status -9 and was started again"]
+        assert (stack.dead(), stack.revive()) == ({}, [])
+        new_table(stack, direct=False).append(ROWS)
+
+    def test_a_hung_server_is_revived(self, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It lives and says nothing, so another takes its place and serves."""
+        monkeypatch.setattr("chaos.stack.local.HUNG_S", 0.5)
+        os.kill(stack.children["toxiproxy"].pid, signal.SIGSTOP)
+
+        assert stack.revive() == ["toxiproxy did not answer any more and was started again"]
+        new_table(stack, direct=False).append(ROWS)
+
     def test_killed_storage_keeps_what_was_committed(self, stack: Stack) -> None:
         """A table survives kill -9 of storage and catalog."""
         table = new_table(stack, direct=True)
