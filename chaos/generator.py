@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from chaos.errors import ChaosError, NotReady
 from chaos.scenario import Scenario, TrafficSpec
+from chaos.target import free_port
 from chaos.warden_client import PACKAGE_ROOT, Child, Warden
 from loadtests.records.jsonl import JsonlTail
 from loadtests.records.rundir import RunDir
@@ -29,6 +31,37 @@ PROBE_DEADLINE_S = 180.0
 COUNTS = ("attempted", "acked", "refused", "unknown", "not_sent")
 
 
+@dataclass(frozen=True)
+class Workers:
+    """How many processes send, and whether other machines may join them.
+
+    Attributes:
+        processes: Locust workers on this machine; one sends by itself, without a master.
+        join: Loopback port at which workers of other machines are taken too, through a tunnel of theirs.
+    """
+
+    processes: int = 1
+    join: int | None = None
+
+    @property
+    def distributed(self) -> bool:
+        """Whether there is a master."""
+        return self.processes > 1 or self.join is not None
+
+    def arguments(self) -> list[str]:
+        """Return Locust's arguments."""
+        if not self.distributed:
+            return []
+        port = str(self.join or free_port())
+        return [
+            "--processes", str(self.processes), "--master-bind-host", "127.0.0.1", "--master-bind-port", port,
+            "--master-port", port, "--enable-rebalancing",
+        ]  # fmt: skip
+
+
+ALONE = Workers()
+
+
 class Generator:
     """Traffic of one run.
 
@@ -36,9 +69,14 @@ class Generator:
         url: Where events are posted.
         ingest: The target's ingest section, secret headers included.
         warden: The parent of Locust.
+        workers: Which processes send.
     """
 
-    def __init__(self, run: RunDir, scenario: Scenario, ingest: Ingest, url: str, warden: Warden) -> None:
+    def __init__(
+        self, run: RunDir, scenario: Scenario, ingest: Ingest, url: str, warden: Warden, workers: Workers = ALONE
+    ) -> None:
+        self._workers, self._news = workers, JsonlTail(run.root / "workers.jsonl")
+        self._lost: set[str] = set()
         self._run, self._scenario, self._ingest, self._warden = run, scenario, ingest, warden
         self._child: Child | None = None
         self._status: dict[Path, tuple[JsonlTail, dict[str, Any]]] = {}
@@ -86,7 +124,19 @@ class Generator:
             for line in tail.read():
                 latest = line
             self._status[path] = (tail, latest)
-        return {name: sum(int(latest.get(name, 0)) for _, latest in self._status.values()) for name in COUNTS}
+        total = {name: sum(int(latest.get(name, 0)) for _, latest in self._status.values()) for name in COUNTS}
+        # What a lost worker was waiting for is never answered.
+        total["unknown"] += sum(
+            int(latest.get("inflight", 0)) for path, (_, latest) in self._status.items() if path.stem in self._lost
+        )
+        return total
+
+    def news(self) -> list[dict[str, Any]]:
+        """Return which workers joined, were lost or came back since the last call (`process`, `state`)."""
+        entries = list(self._news.read())
+        for entry in entries:
+            (self._lost.add if entry["state"] == "lost" else self._lost.discard)(entry["process"])
+        return entries
 
     def probe(self) -> dict[str, int]:
         """Send a second of traffic at the baseline rate, each request once, and return what was answered.
@@ -129,7 +179,7 @@ class Generator:
             "--mode", self._mode, "--traffic", traffic.profile, *_curve(traffic),
             "--arrivals", traffic.arrivals or "as-named",
             "--gzip", "yes" if traffic.gzip else "no", "--keep-alive", "yes" if traffic.keep_alive else "no",
-            "--retry-attempts", str(traffic.attempts), "--loglevel", "WARNING",
+            "--retry-attempts", str(traffic.attempts), "--loglevel", "WARNING", *self._workers.arguments(),
         ]  # fmt: skip
 
     def _environment(self) -> dict[str, str]:

@@ -25,6 +25,7 @@ import yaml
 
 from chaos.display import Display
 from chaos.errors import BadInput, ChaosError, NotNow, NotReady
+from chaos.generator import ALONE, Workers
 from chaos.interactive import described, described_drills
 from chaos.live_run import LiveRunner
 from chaos.loopback import open_url
@@ -51,8 +52,8 @@ class LocustUi:
         url: Where the UI is.
     """
 
-    def __init__(self, warden: Warden, log: Path, *, port: int | None = None) -> None:
-        self._warden, self._log = warden, log
+    def __init__(self, warden: Warden, log: Path, *, port: int | None = None, workers: Workers = ALONE) -> None:
+        self._warden, self._log, self._workers = warden, log, workers
         self._port = port or free_port()
         self.url = f"http://127.0.0.1:{self._port}/"
         self._child: Child | None = None
@@ -62,6 +63,7 @@ class LocustUi:
         argv = [
             sys.executable, "-m", "locust", "-f", str(PACKAGE_ROOT / "loadtests" / "locustfile.py"),
             "--web-host", "127.0.0.1", "--web-port", str(self._port), "--loglevel", "WARNING", *arguments,
+            *self._workers.arguments(),
         ]  # fmt: skip
         self._child = self._warden.spawn("locust", argv, env={**os.environ, **env}, cwd=self._log.parent, log=self._log)
         deadline = time.monotonic() + UI_READY_S
@@ -89,10 +91,11 @@ class LocustUi:
 
     def _serves(self) -> bool:
         try:
-            with open_url(f"{self.url}stats/requests", timeout=2):
-                return True
-        except (OSError, http.client.HTTPException):
+            with open_url(f"{self.url}stats/requests", timeout=2) as answer:
+                workers = json.loads(answer.read()).get("workers", [])
+        except (OSError, http.client.HTTPException, ValueError):
             return False
+        return not self._workers.distributed or len(workers) >= self._workers.processes
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ class LiveSession:
                 return
 
     def _execute(self, asked: _Asked) -> bool:
-        """Execute one run; tell whether a person interrupted it. A run that failed does not end the session."""
+        """Execute one run; tell whether Ctrl-C or SIGTERM interrupted it. A run that failed does not end the session."""
         runner: LiveRunner | None = None
         try:
             runner = self._make_runner(asked.form)
@@ -192,7 +195,7 @@ class LiveSession:
         finally:
             if not asked.answer.done():
                 asked.answer.set_exception(NotNow("the run was interrupted before it began."))
-        return runner is not None and runner.interrupted
+        return runner is not None and runner.interrupted and not runner.told_to_end
 
     def _make_runner(self, form: LoadForm) -> LiveRunner:
         setting = self._setting

@@ -21,7 +21,7 @@ from chaos.errors import ChaosError, NotNow
 from chaos.interactive import Interactive, checked
 from chaos.live_traffic import UiTraffic
 from chaos.loopback import open_url
-from chaos.runner import POLL_S, Request, Runner
+from chaos.runner import POLL_S, Interrupted, Request, Runner
 from chaos.scenario import DrillStep
 from chaos.stack import Stack
 from chaos.warden_client import Warden
@@ -65,6 +65,7 @@ class LiveRunner(Runner):
         self._alerts = Alerts()
         self.ready: Future[dict[str, Any]] = Future()
         self.failure: str | None = None
+        self.told_to_end = False
         self._pen, self._over = threading.Lock(), False
         super().__init__(request, stack=stack, warden=warden, display=display)
         starts_target = self._target.process is not None
@@ -83,6 +84,13 @@ class LiveRunner(Runner):
     def _preflight(self) -> None:
         super()._preflight()
         self.ready.set_result({"run_dir": str(self.run.root.resolve()), "url": self._ingest_url()})
+
+    def _obey_stop(self) -> None:
+        try:
+            super()._obey_stop()
+        except Interrupted:  # ends the run; the session goes on
+            self.told_to_end = True
+            raise
 
     def _until(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -206,7 +214,7 @@ class LiveRunner(Runner):
                 "freshness_s": self._target.contract.freshness_s,
                 "capacity_events": self._target.contract.capacity_events,
             },
-            "counts": dict(self._counts),
+            "counts": self._counted(),
             "table": dict(self._sampler.visible) | {"files": None},
             "freshness_s": self._freshness_s(),
             "buffer": {
@@ -224,6 +232,11 @@ class LiveRunner(Runner):
             "history": [point for point in list(self._history) if point["t_s"] > since_s],
             "verdict": self._verdict(),
         }
+
+    def _counted(self) -> dict[str, int]:
+        """Events by outcome; what the probe after settling sent is in the auditor's number of acked events only."""
+        acked = max(self._counts.get("acked", 0), self._sampler.visible.get("acked") or 0)
+        return {**self._counts, "acked": acked} if self._counts else {}
 
     def _verdict(self) -> dict[str, Any] | None:
         if self.run.info.phase != "done":

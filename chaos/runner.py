@@ -30,7 +30,7 @@ from chaos.faults.clock import environment_for
 from chaos.faults.env import Env
 from chaos.faults.object import put_back_originals
 from chaos.fingerprint import environment, versions
-from chaos.generator import Generator
+from chaos.generator import ALONE, Generator, Workers
 from chaos.nemesis import Nemesis
 from chaos.readers import Readers
 from chaos.requests_seen import RequestsSeen
@@ -63,6 +63,7 @@ class Request:
     Attributes:
         target_path: Where the target file is; `{here}` in it means its directory.
         argv: The command line, for the record and to reproduce it.
+        workers: Which processes send.
     """
 
     plan: Plan
@@ -71,6 +72,7 @@ class Request:
     runs: Path
     seed: int
     argv: tuple[str, ...]
+    workers: Workers = ALONE
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ class Runner:
     # -- what another way of driving a run may replace
 
     def _make_generator(self) -> Generator:
-        return Generator(self.run, self._plan.scenario, self._target.ingest, self._ingest_url(), self._warden)
+        scenario, url, workers = self._plan.scenario, self._ingest_url(), self._request.workers
+        return Generator(self.run, scenario, self._target.ingest, url, self._warden, workers)
 
     def _make_readers(self) -> Readers:
         return Readers(self.run, self._stack.addresses)
@@ -519,6 +522,8 @@ class Runner:
         self._obey_stop()
         self._notice_target()
         self._notice_servers()
+        for worker in self._generator.news():
+            self._timeline.write("process", name=worker["process"], state=worker["state"], pid=None)
         self._display.tick()
 
     def _say(self, text: str) -> None:

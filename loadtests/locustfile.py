@@ -18,6 +18,7 @@ from typing import Any
 
 import gevent
 import pandas  # noqa: F401  # pyarrow imports it with the first series: seconds, in which arrivals would be due
+from gevent.lock import RLock
 from locust import User, events, task
 from locust.runners import STATE_SPAWNING, MasterRunner, WorkerRunner
 
@@ -25,9 +26,11 @@ from loadtests import panel
 from loadtests.answers import BREACHES
 from loadtests.control_client import ControlClient
 from loadtests.errors import TrafficError
+from loadtests.gathering import Gathering
 from loadtests.records.errors import RecordError
 from loadtests.records.ledger import Outcome, Status
 from loadtests.records.rundir import RunDir
+from loadtests.remote import FINISH, SHIPPED, Away, Offer, offer_of
 from loadtests.sender import Attempted
 from loadtests.session import Session, create_run, finish_run
 from loadtests.settings import Settings, add_arguments, read_settings
@@ -59,6 +62,20 @@ class _Test:
         self._control = None if isinstance(environment.runner, WorkerRunner) else ControlClient.from_environment()
         self._asked_for_run = False
         self._stopped: str | None = None
+        self._gathering = self._begin_gathering()
+        worker = isinstance(environment.runner, WorkerRunner)
+        self._away = Away(environment.runner, environment.parsed_options) if worker else None
+        self._run_id = ""
+        self._stopping = RLock()
+
+    def _begin_gathering(self) -> Gathering | None:
+        runner = self._environment.runner
+        if not isinstance(runner, MasterRunner):
+            return None
+        return Gathering(runner, lambda node: self._base() + int(runner.get_worker_index(node)))
+
+    def _base(self) -> int:
+        return int(self._environment.parsed_options.producer_base)
 
     def settings(self) -> Settings:
         environment = self._environment
@@ -66,15 +83,26 @@ class _Test:
         return read_settings(environment.parsed_options, host=environment.host, stop_timeout_s=stop_timeout_s)
 
     def start(self) -> None:
-        settings, runner = self.settings(), self._environment.runner
+        settings = self.settings()
         self._stopped = None
         if self._control is not None:
             settings, run = self._begin(self._control, settings)
         else:
+            offer = Offer.of(self._environment.parsed_options) if self._away is not None else None
+            if self._away is not None and offer is not None and self._away.takes(offer):
+                self._away.open(offer, settings, self._make_session, self._fail)
+                return
             run = RunDir.open(settings.run_dir) if settings.run_dir else self._create(settings)
-        if not isinstance(runner, MasterRunner):
-            index = max(runner.worker_index, 0)
-            self._session = Session(settings, run, worker=index, observe=self._observe, fail=self._fail)
+        if self._gathering is not None:
+            self._environment.parsed_options.run_offer = offer_of(run)
+            self._gathering.begin(run)
+        else:
+            self._run_id = run.info.run_id
+            self._session = self._make_session(settings, run)
+
+    def _make_session(self, settings: Settings, run: RunDir, **rest: Any) -> Session:
+        index = max(self._environment.runner.worker_index, 0)
+        return Session(settings, run, worker=index, observe=self._observe, fail=self._fail, **rest)
 
     def _create(self, settings: Settings) -> RunDir:
         run = self._own_run = create_run(settings)
@@ -99,24 +127,38 @@ class _Test:
         return self.settings(), RunDir.open(Path(answer["run_dir"]))
 
     def walk(self) -> None:
-        if self._session is not None:
-            self._session.walk()
+        session = self._session or (self._away.session() if self._away is not None else None)
+        if session is not None:
+            session.walk()
         gevent.sleep(1.0)  # no session: the test is about to end, see `fail`
 
     def stop(self) -> None:
+        with self._stopping:  # Locust and the master may both want it; who comes second waits for the first
+            self._stop()
+
+    def _stop(self) -> None:
         session, self._session = self._session, None
         run, self._own_run = self._own_run, None
         asked, self._asked_for_run = self._asked_for_run, False
         if (run is not None or asked) and isinstance(self._environment.runner, MasterRunner):
-            self._environment.parsed_options.run_dir = ""
+            self._environment.parsed_options.run_dir = self._environment.parsed_options.run_offer = ""
         try:
             if session is not None:
                 session.stop()
+            if self._away is not None and not self._away.close():
+                self._environment.runner.send_message(SHIPPED, {"run": self._run_id})
+            if self._gathering is not None:
+                self._gathering.end()
         finally:
             if run is not None:
                 finish_run(run, stopped=self._stopped)
             if asked and self._control is not None:
                 self._control.end(self._stopped)
+
+    def finish(self, run_id: str) -> None:
+        """The master wants the end of a test."""
+        self._run_id = run_id
+        _on_test_stop(self._environment)
 
     def _observe(self, attempted: Attempted) -> None:
         """Show an attempt in Locust's tables. Refusals by contract have rows of their own and are no failures."""
@@ -164,7 +206,9 @@ _tests: dict[int, _Test] = {}
 
 
 def _test_of(environment: Any) -> _Test:
-    return _tests.setdefault(id(environment), _Test(environment))
+    if id(environment) not in _tests:
+        _tests[id(environment)] = _Test(environment)
+    return _tests[id(environment)]
 
 
 def fail(environment: Any, error: TrafficError | RecordError) -> None:
@@ -201,6 +245,9 @@ def _on_parser(parser: Any, **_: Any) -> None:
 def _on_init(environment: Any, runner: Any, **_: Any) -> None:
     if isinstance(runner, MasterRunner):
         runner.register_message(FAILED, _on_worker_failed)
+    test = _test_of(environment)
+    if isinstance(runner, WorkerRunner):
+        runner.register_message(FINISH, lambda msg, **_: test.finish(msg.data["run"]), concurrent=True)
     control = ControlClient.from_environment()
     if environment.web_ui is not None and control is not None:
         panel.install(environment, control)
@@ -244,6 +291,8 @@ def _on_test_stop(environment: Any, **_: Any) -> None:
 
 def _on_quitting(environment: Any, **_: Any) -> None:
     # Before Locust decides on the exit code; on SIGTERM the users are still running here.
+    if isinstance(environment.runner, MasterRunner):
+        environment.runner.stop()  # workers await their answers, and send the last of their records
     _on_test_stop(environment)
     if environment.process_exit_code is None:
         environment.process_exit_code = 0

@@ -81,7 +81,8 @@
       card("freshness (promised " + count(contract.freshness_s) + " s)", seconds(state.freshness_s), behind ? "bad" : ""),
       card("flushes committed", count(flushes && flushes.committed)), card("failed", count(flushes && flushes.failed), flushes && flushes.failed ? "bad" : ""),
       card("undecided", count(flushes && flushes.undecided), flushes && flushes.undecided ? "warn" : ""));
-    drawFill(buffer);
+    const over = ["judge", "done"].includes(run.phase);
+    drawFill(buffer, over);
     chart(view.fillChart, "fill_ratio", 1, percent, [0.5, 0.7, 0.9]);
     chart(view.freshChart, "freshness_s", contract.freshness_s, seconds, [contract.freshness_s]);
     drawAlerts(state.alerts);
@@ -90,7 +91,6 @@
     const open = run.phase === "inject" && !run.traffic_ended;
     for (const button of view.needsRun) button.disabled = !open;
     view.flush.disabled = !open || !state.session.can_flush;
-    const over = ["judge", "done"].includes(run.phase);
     for (const button of view.marks) button.disabled = over;
   }
 
@@ -125,12 +125,12 @@
     return el("div", {class: "bar"}, el("i", {class: level(ratio), style: "width:" + width + "%"}),
       ...marks.map(mark => el("u", {style: "left:" + mark * 100 + "%", title: mark * 100 + " %"})));
   }
-  function drawFill(buffer) {
+  function drawFill(buffer, over) {
     const rows = buffer.partitions.length ? buffer.partitions : buffer.fill_ratio === null ? [] :
       [{name: "fullest buffer", fill_ratio: buffer.fill_ratio}];
     view.fill.replaceChildren(...rows.map(row => el("div", {class: "fill"}, el("span", {title: row.name}, row.name),
       bar(row.fill_ratio, [0.5, 0.7, 0.9]), el("span", {class: level(row.fill_ratio)}, percent(row.fill_ratio)))));
-    if (!rows.length) view.fill.append(el("span", {class: "dim"}, buffer.answers ? "nothing is buffered" : "the target does not answer"));
+    if (!rows.length) view.fill.append(el("span", {class: "dim"}, over ? "the run is over" : buffer.answers ? "nothing is buffered" : "the target does not answer"));
   }
 
   function chart(node, name, atLeast, words, lines) {

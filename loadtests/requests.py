@@ -38,6 +38,7 @@ class Requests:
         compress: Send bodies gzipped.
         phase_of: Which phase of the mix holds at an instant; None when there are none.
         turned: Called with (producer, first event, phase) before events of another phase are used.
+        cover: Called with the sequence after the last one of a request before it is written; may wait.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Requests:
         compress: bool = False,
         phase_of: Callable[[int], int] | None = None,
         turned: Callable[[int, int, int], None] = lambda _producer, _first, _phase: None,
+        cover: Callable[[int], None] = lambda _upto: None,
     ) -> None:
         self._factory = factory
         self._producer = producer
@@ -58,6 +60,7 @@ class Requests:
         self._compress = compress
         self._phase_of = phase_of
         self._turned = turned
+        self._cover = cover
         self._phases: dict[int, int] = {}
         self._made: dict[int, EventFactory] = {}
         self._number = 0
@@ -97,6 +100,7 @@ class Requests:
 
     def render(self, shape: Shape, parts: tuple[Part, ...], *, unix_ns: int) -> Message:
         """Return the request that carries *parts*; its events' `time` is *unix_ns* and the mix's shift."""
+        self._cover(parts[-1].first + parts[-1].count)
         first, events = parts[0].first, self._of(parts[0].producer)
         if shape.poison is not None:
             message = _poisoned(events, shape, first, unix_ns)

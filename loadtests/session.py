@@ -17,7 +17,7 @@ from gevent.event import Event
 from loadtests.client import Connection
 from loadtests.errors import BadTraffic, GeneratorFailed
 from loadtests.events import PRODUCERS_MAX, EventFactory
-from loadtests.recorder import Recorder
+from loadtests.recorder import Clock, Recorder
 from loadtests.records.content import UNIFORM
 from loadtests.records.identity import twin_of
 from loadtests.records.rundir import RunDir, RunInfo, new_run_id
@@ -27,6 +27,7 @@ from loadtests.sender import Attempted, Sender
 from loadtests.settings import Settings
 from loadtests.shapes import Shapes
 from loadtests.traffic import Mix, arrivals_after
+from loadtests.turn import LoopTurn
 
 _GOLDEN = 0.6180339887498949
 _BREATH = 64
@@ -41,6 +42,8 @@ class Session:
         worker: Index of this process among those of the test.
         observe: Called after each attempt.
         fail: Called once when the generator cannot go on; the caller then ends the test.
+        clock: Monotonic nanoseconds, of the machine that judges.
+        cover: See `Requests`.
 
     Raises:
         BadTraffic: settings and run directory do not fit each other.
@@ -55,6 +58,8 @@ class Session:
         worker: int = 0,
         observe: Callable[[Attempted], None],
         fail: Callable[[GeneratorFailed], None],
+        clock: Clock = time.monotonic_ns,
+        cover: Callable[[int], None] = lambda _upto: None,
     ) -> None:
         self._settings = settings
         self._producer = settings.producer_base + worker
@@ -63,10 +68,11 @@ class Session:
         if settings.seed != run.info.seed:
             raise BadTraffic(f"--seed {settings.seed} is not the run's; use --seed {run.info.seed}.")
         process = f"locust-{self._producer}"
-        self._clock = time.monotonic_ns
+        self._clock, self._cover = clock, cover
         self._users = count()
         recorder = Recorder(run, process=process, clock=self._clock)
         self._recorder = recorder
+        self._turn = LoopTurn()
         contract = run.load_target().contract
         self._sender = Sender(
             connect=lambda: Connection(settings.endpoint, timeout_s=settings.timeout_s, keep_alive=settings.keep_alive),
@@ -80,6 +86,7 @@ class Session:
             unix_offset_ns=time.time_ns() - self._clock(),
             observe=observe,
             fail=fail,
+            turn_began=lambda: self._turn.began_ns,
         )
         self._start_ns = self._clock()
         self._stopping = False
@@ -109,6 +116,7 @@ class Session:
             compress=settings.gzip,
             phase_of=self._phase_at if mix.phases else None,
             turned=self._recorder.turned,
+            cover=self._cover,
         )
 
     def _phase_at(self, intended_ns: int) -> int:
@@ -166,6 +174,7 @@ class Session:
             self._recorder.close(now_ns=self._clock())
         finally:
             self._ticker.kill()
+            self._turn.close()
             self._stopped.set()
 
     def _tick_every_second(self) -> None:

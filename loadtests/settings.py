@@ -91,6 +91,12 @@ def add_arguments(parser: Any) -> None:
     add("--send-within", type=float, default=10.0, help="Seconds after which an unsent arrival is given up", **hidden)
     add("--producer-base", type=int, default=0, help="Producer number of the first process", **hidden)
     add("--run-dir", default="", help="An existing run directory (default: a new one below --runs)", **hidden)
+    add(
+        "--apart",
+        action="store_true",
+        help="A worker records to its own --runs, and sends that to its master",
+        **hidden,
+    )
     add("--runs", default="runs", help="Where new run directories are made", **hidden)
     add(
         "--ingest-headers",

@@ -101,6 +101,9 @@ def live(runs: Path, *arguments: str) -> Iterator[Live]:
     try:
         session.wait_url()
         yield session
+    except BaseException as error:
+        error.add_note("icequake live said:\n" + "".join(session.said[-80:]))
+        raise
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -127,11 +130,35 @@ class Panel:
 
     def start(self, **form: str | int) -> None:
         """Fill Locust's form, press Start, and wait until something can be injected."""
-        for name, value in form.items():
-            self.page.fill(f"input[name={name}]", str(value))
+        self._fill(form)
         self.page.get_by_role("button", name="Start").click()
         self.open()
-        self.page.wait_for_selector("#icequake button[type=submit]:not([disabled])")
+        self.ready()
+
+    def again(self, **form: str | int) -> None:
+        """Start another run after the verdict of the last."""
+        self.page.get_by_role("button", name="New", exact=True).click()
+        self._fill(form)
+        self.page.get_by_role("button", name="Start").click()
+        self.page.wait_for_selector("#icequake .banner a", state="detached")
+        self.ready()
+
+    def edit(self, **form: str | int) -> None:
+        """Change the load while it runs."""
+        self.page.get_by_role("button", name="Edit", exact=True).click()
+        self._fill(form)
+        update = self.page.get_by_role("button", name="Update")
+        update.click()
+        update.wait_for(state="detached")
+
+    def _fill(self, form: dict[str, str | int]) -> None:
+        for name, value in form.items():
+            self.page.locator(f"input[name={name}]:visible").fill(str(value))
+
+    def ready(self) -> None:
+        """Wait until something can be injected."""
+        enabled = self.page.locator("#icequake button[type=submit]:not([disabled]):visible")
+        self.wait(lambda: enabled.count() > 0, "the end of the baseline")
 
     def open(self) -> None:
         """Go to the tab."""
@@ -152,17 +179,48 @@ class Panel:
             if holds():
                 return
             self.page.wait_for_timeout(500)
-        raise AssertionError(f"waited in vain for {what}; the page says:\n{self.page.inner_text('#icequake')}")
+        raise AssertionError(f"waited in vain for {what}; the page says:\n{self.page.inner_text('body')}")
 
-    def inject(self, fault: str, *, for_s: float | None = 30, **params: float | str) -> None:
-        """Inject by the form; returns when the page says that it was done."""
+    def inject(self, fault: str, *, for_s: float | None = 30, **params: float | str) -> int:
+        """Inject by the form; returns the step's number when the page has told it."""
         self.page.select_option("#icequake [aria-label=fault]", fault)
         for name, value in params.items():
             self.page.fill(f"#icequake form [name={name}]", str(value))
         self.page.fill("#icequake [aria-label='for seconds']", "" if for_s is None else str(for_s))
         self.page.get_by_role("button", name="inject", exact=True).click()
-        self.page.wait_for_selector("#icequake .said.good, #icequake .said.bad")
+        self.wait(lambda: "…" not in self.said, "an answer")
         assert "injected as step" in self.said, self.said
+        return int(self.said.rpartition(" ")[2])
+
+    def heal(self, step: int) -> None:
+        """Heal one step by the button in its lane."""
+        self.page.click(f"#icequake [data-step='{step}']")
+
+    def drill(self, name: str) -> None:
+        """Begin a drill by the form."""
+        self.page.select_option("#icequake [aria-label=drill]", name)
+        self.press("do the drill")
+        self.wait(lambda: "drill begun" in self.said, "the drill to begin")
+
+    def alert(self, name: str) -> str:
+        """Return the state of an alert: ok, pending or firing."""
+        row = self.page.locator("#icequake tbody tr", has=self.page.get_by_text(name, exact=True))
+        return str(row.locator("td").nth(1).inner_text()).split()[0]
+
+    def tab_to(self, label: str) -> None:
+        """Press Tab until the focus is on the control of that name."""
+        told = """() => { const e = document.activeElement, own = e && e.closest('#icequake');
+            return own ? (e.getAttribute('aria-label') || e.textContent || '').trim() : ''; }"""
+        for _ in range(200):
+            if self.page.evaluate(told) == label:
+                return
+            self.page.keyboard.press("Tab")
+        raise AssertionError(f"no Tab leads to {label!r}")
+
+    @property
+    def text(self) -> str:
+        """All that the tab shows."""
+        return str(self.page.inner_text("#icequake"))
 
     def press(self, name: str) -> None:
         """Press a button of the tab."""

@@ -12,9 +12,10 @@ import click
 from rich.console import Console
 
 from chaos.commands.run import show
-from chaos.commands.session import new_seed, run_options, session
+from chaos.commands.session import invitation, new_seed, run_options, session, worker_options
 from chaos.control import ControlServer
 from chaos.display import Display
+from chaos.generator import Workers
 from chaos.live import LiveSession, LocustUi, Setting
 from chaos.scenario import find_scenario, load_plan
 from chaos.target import find_target
@@ -25,6 +26,7 @@ from loadtests.control_client import TOKEN_VARIABLE, URL_VARIABLE
 @click.option("--target", default="reference", show_default=True, help="A target's name, or its .yaml file.")
 @click.option("--scenario", default="live", show_default=True, help="Its steps run after each Start; its traffic is replaced by the form's.")  # fmt: skip
 @run_options
+@worker_options
 @click.option("--port", type=click.IntRange(1, 65535), default=None, help="Port of the web UI (default: a free one).")
 def live(
     target: str,
@@ -33,6 +35,8 @@ def live(
     runs: Path,
     seed: int | None,
     overrides: tuple[str, ...],
+    processes: int,
+    join: int | None,
     port: int | None,
 ) -> None:
     """Start everything and print one URL: Locust's web UI, with load, faults and the state of the data on one tab.
@@ -52,7 +56,8 @@ def live(
         session(stack, runs=runs, seed=seed, display=display) as running,
         tempfile.TemporaryDirectory(prefix="icequake-live-", ignore_cleanup_errors=True) as scratch,
     ):
-        ui = LocustUi(running.warden, Path(scratch) / "locust.log", port=port)
+        workers = Workers(processes, join)
+        ui = LocustUi(running.warden, Path(scratch) / "locust.log", port=port, workers=workers)
         live_session = LiveSession(
             Setting(plan, path, loaded, runs, tuple(sys.argv)),
             stack=running.stack,
@@ -65,6 +70,8 @@ def live(
             arguments = ["--host", f"{running.stack.addresses.ingest_faulted}/", "--users", "20", "--spawn-rate", "20"]
             arguments += ["--rate-per-user", "1", "--batch", "20", "--mode", loaded.ingest.mode, "--seed", str(seed)]
             ui.start(arguments, {URL_VARIABLE: control.url, TOKEN_VARIABLE: control.token})
+            if (how := invitation(workers, running.stack.addresses.ingest_faulted)) is not None:
+                click.echo(how)
             click.echo(
                 f"\n  {ui.url}\n\nPress Start there; faults are on the tab icequake. Ctrl-C here ends everything."
             )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from chaos.commands.session import new_seed, run_options, session
+from chaos.commands.session import invitation, new_seed, run_options, session, worker_options
 from chaos.display import Display
 from chaos.errors import ChaosError
+from chaos.generator import Workers
 from chaos.guard import refuse
 from chaos.runner import Request, Result, Runner
 from chaos.scenario import find_scenario, load_plan
@@ -22,11 +24,20 @@ from chaos.target import find_target
 @click.argument("scenario")
 @click.option("--target", default="reference", show_default=True, help="A target's name, or its .yaml file.")
 @run_options
+@worker_options
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the verdict as JSON, and nothing else, on standard output."
 )
 def run(
-    scenario: str, target: str, stack: str, runs: Path, seed: int | None, overrides: tuple[str, ...], as_json: bool
+    scenario: str,
+    target: str,
+    stack: str,
+    runs: Path,
+    seed: int | None,
+    overrides: tuple[str, ...],
+    processes: int,
+    join: int | None,
+    as_json: bool,
 ) -> int:
     """Run SCENARIO (a name or a .yaml file) and judge it.
 
@@ -36,7 +47,10 @@ def run(
     display = Display(Console(stderr=as_json), quiet=as_json)
     try:
         request = make_request(scenario, target, runs=runs, seed=seed, overrides=list(overrides))
+        request = replace(request, workers=Workers(processes, join))
         with session(stack, runs=runs, seed=request.seed, display=display) as running, display:
+            if (how := invitation(request.workers, running.stack.addresses.ingest_faulted)) is not None:
+                display.say(how)
             result = Runner(request, stack=running.stack, warden=running.warden, display=display).execute()
     except ChaosError as error:
         if as_json:

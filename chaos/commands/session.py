@@ -16,6 +16,7 @@ import click
 
 from chaos.display import Display
 from chaos.errors import BadInput
+from chaos.generator import Workers
 from chaos.journal import Healed
 from chaos.leftovers import describe, heal_leftovers, put_back_leftovers
 from chaos.scratch import scratch
@@ -68,6 +69,28 @@ def _properties_of_up(state: Path) -> dict[str, str] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return at.pyiceberg_properties(direct=True)
+
+
+def worker_options(command: F) -> F:
+    """Add `--processes` and `--join`."""
+    for option in (
+        click.option("--join", type=click.IntRange(1, 65535), default=None, metavar="PORT", help="Take workers of other machines too, at this loopback port (`icequake worker`)."),
+        click.option("--processes", type=click.IntRange(1, 256), default=1, show_default=True, help="Generator processes on this machine."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def invitation(workers: Workers, events_url: str) -> str | None:
+    """Say how workers of other machines join; None when they cannot."""
+    if workers.join is None:
+        return None
+    events = urlsplit(events_url).port
+    return (
+        "On each other machine, with the name of this one for HERE:\n"
+        f"  ssh -N -L {workers.join}:127.0.0.1:{workers.join} -L {events}:127.0.0.1:{events} HERE &\n"
+        f"  icequake worker 127.0.0.1:{workers.join}"
+    )
 
 
 def new_seed() -> int:

@@ -6,6 +6,7 @@ target.yaml       the target, secrets redacted
 stack.json        where the table is, for readers (no secrets)
 ledger/           what was sent and answered, a file a generator process
 hist/ status/     latency histograms and one-second status lines of the generators
+workers.jsonl     workers that joined or were lost                     the master of several generator processes
 timeline.jsonl    phases, steps, processes, probes                   the controller
 gateway.jsonl     every request on the faulted path                  the gateway
 series/           measurements over time, Parquet
