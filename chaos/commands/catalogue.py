@@ -22,13 +22,15 @@ from chaos.guard import refuse
 from chaos.leftovers import describe, heal_leftovers
 from chaos.stack import STACKS
 from chaos.target import find_target
+from chaos.trials.files import write_report
+from chaos.trials.marks import WIDTH
 from chaos.trials.matrix import REFERENCE, Matrix, make_matrix
 from chaos.trials.mutants import FILE, Mutants
 from chaos.trials.outcome import Kept, Outcome, Trial, Word, worst
 from chaos.trials.plan import plan_for
 from chaos.trials.pool import Event, Pool
 from chaos.trials.progress import TrialProgress
-from chaos.trials.views import WIDTH, show, write_report
+from chaos.trials.terminal import show
 from chaos.trials.worker_process import Workplace
 
 JOBS = 3

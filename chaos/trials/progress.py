@@ -10,9 +10,9 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from chaos.trials.marks import STYLES
 from chaos.trials.outcome import Outcome, Word
 from chaos.trials.pool import Event
-from chaos.trials.views import STYLES
 
 IDLE = "[dim]its stack starts[/]"
 

@@ -11,9 +11,11 @@ import pytest
 from rich.console import Console
 
 from chaos.faults import catalogue
+from chaos.trials.files import markdown, page, write_report
+from chaos.trials.marks import WIDTH
 from chaos.trials.matrix import Matrix, make_matrix
 from chaos.trials.outcome import Outcome, Word
-from chaos.trials.views import WIDTH, markdown, page, show, write_report
+from chaos.trials.terminal import KEYS, show
 from tests.chaos.trials.outcomes import KILLS, outcome
 
 OUTCOMES = [
@@ -136,6 +138,16 @@ def test_a_report_is_three_files(tmp_path: Path) -> None:
     assert rows["slow-r2"]["kills"] == {"impatient": "killed"}
     assert rows["slow-r2"]["stages"]["data"] == "killed"
     assert rows["slow-r2"]["stages"]["host"] == "not applicable"
+
+
+def test_more_mutants_than_columns_are_several_tables() -> None:
+    """Each pair is in one of them, whatever the width."""
+    many = [outcome("slow-r2", f"bug-{number:02}", Word.KILLED) for number in range(len(KEYS) + 3)]
+
+    for width in (70, WIDTH, 300):
+        lines = printed(whole(*many), width)
+        assert sum(line.split().count("K") for line in lines if line.startswith("slow-r2 ")) == len(many)
+        assert all(len(line) <= width for line in lines)
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
