@@ -195,7 +195,7 @@ class LiveSession:
         finally:
             if not asked.answer.done():
                 asked.answer.set_exception(NotNow("the run was interrupted before it began."))
-        return runner is not None and runner.interrupted and not runner.told_to_end
+        return runner is not None and runner.signalled
 
     def _make_runner(self, form: LoadForm) -> LiveRunner:
         setting = self._setting

@@ -21,7 +21,7 @@ from chaos.errors import ChaosError, NotNow
 from chaos.interactive import Interactive, checked
 from chaos.live_traffic import UiTraffic
 from chaos.loopback import open_url
-from chaos.runner import POLL_S, Interrupted, Request, Runner
+from chaos.runner import POLL_S, Request, Runner
 from chaos.scenario import DrillStep
 from chaos.stack import Stack
 from chaos.warden_client import Warden
@@ -65,7 +65,6 @@ class LiveRunner(Runner):
         self._alerts = Alerts()
         self.ready: Future[dict[str, Any]] = Future()
         self.failure: str | None = None
-        self.told_to_end = False
         self._pen, self._over = threading.Lock(), False
         super().__init__(request, stack=stack, warden=warden, display=display)
         starts_target = self._target.process is not None
@@ -84,13 +83,6 @@ class LiveRunner(Runner):
     def _preflight(self) -> None:
         super()._preflight()
         self.ready.set_result({"run_dir": str(self.run.root.resolve()), "url": self._ingest_url()})
-
-    def _obey_stop(self) -> None:
-        try:
-            super()._obey_stop()
-        except Interrupted:  # ends the run; the session goes on
-            self.told_to_end = True
-            raise
 
     def _until(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds

@@ -56,6 +56,10 @@ class Interrupted(Exception):
     """A person or a scheduler asked the run to end."""
 
 
+class Signalled(Interrupted):
+    """A signal did, so the whole command is to end."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What to run.
@@ -110,7 +114,7 @@ class Runner:
         self._drills: DrillSteps | None = None
         self._traffic_ends = threading.Event()
         self._noticed: set[str] = set()
-        self.interrupted = False
+        self.interrupted = self.signalled = False
 
     # -- what another way of driving a run may replace
 
@@ -152,7 +156,7 @@ class Runner:
                 try:
                     self._phases()
                 except Interrupted as why:
-                    self.interrupted = True
+                    self.interrupted, self.signalled = True, isinstance(why, Signalled)
                     self._stopped(str(why))
                 except ChaosError as error:
                     self._stopped(f"the harness failed: {error}")
@@ -540,7 +544,7 @@ def _signals_interrupt() -> Iterator[None]:
     def interrupt(number: int, _frame: object) -> None:
         for sig, handler in before.items():
             signal.signal(sig, handler)
-        raise Interrupted(f"{signal.Signals(number).name} was received")
+        raise Signalled(f"{signal.Signals(number).name} was received")
 
     before = {sig: signal.signal(sig, interrupt) for sig in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -34,6 +34,9 @@ class FakeStack(FakePipeline):
 
     name, access_key, secret_key, region = "fake", "key", "secret", "auto"
 
+    def lost(self) -> dict[str, int]:
+        return {}
+
     def capabilities(self) -> dict[str, bool]:
         return {}
 
