@@ -139,9 +139,9 @@ class ForeignInjection:
     def _act(self, act: str, table: Table) -> int:
         store = FileIOStore(table.io)
         if act == "compact":
-            return foreign.compact(table, store)
+            return foreign.compact(table, store, self._load)
         if act == "expire":
-            return foreign.expire(table, store)
+            return foreign.expire(table, store, self._load)
         gone = foreign.clean_orphans(table, store, now_s=time.time(), min_age_s=self._spec.min_age_s)
         if not gone:
             raise NotApplicable("there is no orphan of that age.")

@@ -10,6 +10,7 @@ import io
 import time
 import uuid
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,8 @@ _FIELD_ID = b"PARQUET:field_id"
 _ADDED, _EXISTING, _DELETED = ManifestEntryStatus.ADDED, ManifestEntryStatus.EXISTING, ManifestEntryStatus.DELETED
 
 Partition = tuple[int, tuple[Any, ...]]
+Reload = Callable[[], Table]
+COMMIT_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,12 @@ def current_parts(table: Table, store: ObjectStore) -> list[Part]:
 # -- compaction
 
 
-def compact(table: Table, store: ObjectStore) -> int:
+def compact(table: Table, store: ObjectStore, reload: Reload | None = None) -> int:
     """Rewrite the files of every partition that has several as one, and return how many were replaced.
+
+    Args:
+        reload: Loads the table afresh after a conflict: what others added meanwhile does no harm as long as the files that are to
+            be replaced are all there still. Without it a conflict is final.
 
     Raises:
         NotApplicable: no partition has two files, or the table has what this cannot rewrite.
@@ -88,8 +95,18 @@ def compact(table: Table, store: ObjectStore) -> int:
         raise NotApplicable("no partition has two files.")
     written = [(spec_id, _merged(table, store, files)) for (spec_id, _), files in several.items()]
     replaced = {file.file_path for files in several.values() for file in files}
-    _commit_replaced(table, parts, replaced, written)
-    return len(replaced)
+    for attempt in range(COMMIT_ATTEMPTS):
+        try:
+            _commit_replaced(table, parts, replaced, written)
+            return len(replaced)
+        except CatalogFailed:
+            if reload is None or attempt == COMMIT_ATTEMPTS - 1:
+                raise
+        table = reload()
+        parts = current_parts(table, store)
+        if not replaced <= {entry.data_file.file_path for part in parts for entry in part.entries}:
+            raise CatalogFailed("files that were to be replaced are not there any more.")
+    raise AssertionError("unreachable")
 
 
 def _partition(file: DataFile, manifest: ManifestFile) -> Partition:
@@ -141,8 +158,11 @@ def _commit_replaced(table: Table, parts: list[Part], gone: set[str], written: l
 # -- snapshots
 
 
-def expire(table: Table, store: ObjectStore) -> int:
+def expire(table: Table, store: ObjectStore, reload: Reload) -> int:
     """Expire every snapshot but those that a branch or tag points at, delete what only they needed, and return their number.
+
+    Args:
+        reload: Loads the table afresh once they are expired, to see what is needed then.
 
     Raises:
         NotApplicable: there is none to expire.
@@ -152,11 +172,9 @@ def expire(table: Table, store: ObjectStore) -> int:
     old = [one for one in table.metadata.snapshots if one.snapshot_id not in kept_ids]
     if not old:
         raise NotApplicable("there is no snapshot to expire.")
-    kept = [one for one in table.metadata.snapshots if one.snapshot_id in kept_ids]
-    doomed = _objects(old, store) - _objects(kept, store)
     ids = {"snapshot-ids": [one.snapshot_id for one in old]}
     send(table, [RemoveSnapshotsUpdate.model_validate(ids)])
-    _delete(doomed, store)
+    _delete(_objects(old, store) - _objects(list(reload().metadata.snapshots), store), store)
     return len(old)
 
 

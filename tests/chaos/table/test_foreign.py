@@ -36,7 +36,7 @@ def test_compaction_keeps_every_row(lake: Lake) -> None:
         foreign.compact(lake.load(), lake.store)
 
 
-def test_compaction_of_a_table_that_moved_fails_whole(lake: Lake) -> None:
+def test_compaction_of_a_table_that_moved_begins_again_or_fails_whole(lake: Lake) -> None:
     """The other writer's rows stay, nothing is doubled."""
     lake.load().append(rows(30, 10, hour=0))
     old = lake.load()
@@ -44,6 +44,19 @@ def test_compaction_of_a_table_that_moved_fails_whole(lake: Lake) -> None:
     with pytest.raises(CatalogFailed):
         foreign.compact(old, lake.store)
     assert len(lake.ids()) == len(set(lake.ids())) == 50
+    assert foreign.compact(old, lake.store, lake.load) == 4
+    assert len(lake.ids()) == len(set(lake.ids())) == 50
+    assert diagnosed(lake.load()).healthy
+
+
+def test_compaction_of_files_that_others_replaced_is_given_up(lake: Lake) -> None:
+    """Its copy of their rows would double them."""
+    lake.load().append(rows(30, 10, hour=0))
+    old = lake.load()
+    foreign.compact(lake.load(), lake.store)
+    with pytest.raises(CatalogFailed, match="not there any more"):
+        foreign.compact(old, lake.store, lake.load)
+    assert len(lake.ids()) == len(set(lake.ids())) == 40
 
 
 def test_compaction_after_a_schema_change_fills_the_new_column_with_nulls(lake: Lake) -> None:
@@ -59,13 +72,13 @@ def test_expiry_deletes_what_only_old_snapshots_needed(lake: Lake) -> None:
     """After a compaction the small files go, the table stays whole, and nothing is left as an orphan."""
     lake.load().append(rows(30, 10, hour=0))
     foreign.compact(lake.load(), lake.store)
-    assert foreign.expire(lake.load(), lake.store) == 4
+    assert foreign.expire(lake.load(), lake.store, lake.load) == 4
     assert len(lake.load().metadata.snapshots) == 1
     assert len(lake.ids()) == 40
     report = diagnosed(lake.load(), orphan_age_s=0.0)
     assert report.findings.kept == []
     with pytest.raises(NotApplicable):
-        foreign.expire(lake.load(), lake.store)
+        foreign.expire(lake.load(), lake.store, lake.load)
 
 
 def test_a_rollback_is_undone_with_what_was_committed_since(lake: Lake) -> None:
