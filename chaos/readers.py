@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -64,7 +65,8 @@ def reader_environment(addresses: Addresses) -> dict[str, str]:
         **os.environ,
         "ICEQUAKE_S3_ACCESS_KEY": addresses.access_key,
         "ICEQUAKE_S3_SECRET_KEY": addresses.secret_key,
-        "ICEQUAKE_CATALOG_CREDENTIAL": f"{addresses.access_key}:{addresses.secret_key}",
+        "ICEQUAKE_CATALOG_CREDENTIAL": addresses.credential,
+        "ICEQUAKE_CATALOG_TOKEN": addresses.catalog_token,
     }
 
 
@@ -108,5 +110,5 @@ class WarmJudge:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._process.kill()
-        with self._process:  # closes the pipes and waits
+        with suppress(BrokenPipeError), self._process:  # closes the pipes and waits
             pass

@@ -26,7 +26,7 @@ WIDTH = 100
 """Columns of output that is not a terminal's."""
 LEGEND = "● tried, and killed a planted bug   ○ tried   - not tried   (nothing: does not bite there)"
 KILL_LEGEND = (
-    "K killed   S survived   u unhurt, and need not be found   W found by another check   "
+    "K killed   S survived   u unhurt, and need not be found   W found by another check\n"
     "V void   I inconclusive   X icequake failed   · not tried"
 )
 

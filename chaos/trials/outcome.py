@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
+from loadtests.records.errors import CorruptRecord
 from loadtests.records.jsonl import JsonlWriter, read_jsonl
 
 if TYPE_CHECKING:  # whoever only passes outcomes on needs no mechanisms
@@ -138,4 +139,7 @@ class Kept:
         """Return every outcome in order; none when nothing was tried. Raises CorruptRecord, NewerVersion."""
         if not self._path.is_file():
             return []
-        return [msgspec.convert(record, Outcome) for record in read_jsonl(self._path, KIND)]
+        try:
+            return [msgspec.convert(record, Outcome) for record in read_jsonl(self._path, KIND)]
+        except msgspec.ValidationError as error:
+            raise CorruptRecord(f"{self._path} has a line that is no outcome ({error}); move the file away.") from error

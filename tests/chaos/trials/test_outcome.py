@@ -10,6 +10,7 @@ import pytest
 
 from chaos.faults import catalogue
 from chaos.trials.outcome import KEPT, Kept, Trial, Word, definition_of, word_for, worst
+from loadtests.records.errors import CorruptRecord
 from tests.chaos.trials.outcomes import outcome, trial, verdict
 
 
@@ -104,6 +105,17 @@ def test_a_torn_line_hides_nothing_else(tmp_path: Path) -> None:
     kept.add(outcome("nothing", "reference", Word.PASSED))
 
     assert [one.fault for one in kept.read()] == ["slow-r2", "nothing"]
+
+
+def test_a_line_that_is_no_outcome_is_said(tmp_path: Path) -> None:
+    """With the file, and what to do."""
+    kept = Kept(tmp_path)
+    kept.add(outcome("slow-r2", "reference", Word.PASSED))
+    path = tmp_path / KEPT
+    path.write_text(path.read_text().replace('"PASS"', '"splendid"'))
+
+    with pytest.raises(CorruptRecord, match=r"catalogue\.jsonl has a line that is no outcome .*; move the file away\."):
+        kept.read()
 
 
 def test_what_a_fault_does_is_its_definition() -> None:
