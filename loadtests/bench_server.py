@@ -1,12 +1,18 @@
-"""A server that takes every request and keeps nothing: `python -m loadtests.bench_server` prints its port and serves.
+"""A server that takes every request and keeps nothing: `python -m loadtests.bench_server [FILE]` prints its port and serves.
 
-It reads as far as Content-Length and answers 202, so that what a load generator's benchmark measures is the generator.
+It reads as far as Content-Length and answers 202, so that what a load generator's benchmark measures is the generator. With FILE it
+notes when it answered which event (of requests with one), and writes that when it is ended with SIGTERM: lines of monotonic
+nanoseconds and id.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
+import signal
 import sys
+import time
+from pathlib import Path
 from typing import cast
 
 import uvloop
@@ -14,12 +20,14 @@ import uvloop
 _ANSWER = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
 _END = b"\r\n\r\n"
 _LENGTH = b"content-length:"
+_ID = re.compile(rb'"id": ?"([^"]*)"')
 
 
 class Sink(asyncio.Protocol):
     """One connection; requests may be pipelined."""
 
-    def __init__(self) -> None:
+    def __init__(self, answered: list[tuple[int, bytes]] | None) -> None:
+        self._answered = answered
         self._buffer = bytearray()
         self._missing = 0
 
@@ -44,6 +52,8 @@ class Sink(asyncio.Protocol):
         at = text.find(_LENGTH)
         length = int(text[at + len(_LENGTH) : text.index(b"\r\n", at)]) if at >= 0 else 0
         there = len(self._buffer) - head
+        if self._answered is not None and (found := _ID.search(self._buffer, head)) is not None:
+            self._answered.append((time.monotonic_ns(), found[1]))
         del self._buffer[: head + length]
         if there >= length:
             self._transport.write(_ANSWER)
@@ -51,13 +61,18 @@ class Sink(asyncio.Protocol):
             self._missing = length - there
 
 
-async def serve() -> None:
-    """Serve on a free loopback port until killed."""
-    server = await asyncio.get_running_loop().create_server(Sink, "127.0.0.1", 0, backlog=1024)
+async def serve(log: Path | None) -> None:
+    """Serve on a free loopback port until SIGTERM; then write *log*."""
+    answered: list[tuple[int, bytes]] | None = None if log is None else []
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, ended.set)
+    server = await loop.create_server(lambda: Sink(answered), "127.0.0.1", 0, backlog=1024)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
-    await server.serve_forever()
+    await ended.wait()
+    if log is not None and answered is not None:
+        log.write_text("".join(f"{t_ns} {event.decode()}\n" for t_ns, event in answered))
 
 
 if __name__ == "__main__":
-    uvloop.run(serve())
+    uvloop.run(serve(Path(sys.argv[1]) if len(sys.argv) > 1 else None))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -59,11 +60,19 @@ class Endpoint:
 
     def request(self, message: Message) -> bytes:
         """Return the whole request as it goes over the wire."""
+        return b"%s%s%d\r\n\r\n%s" % (self._head, _lines(message.headers), len(message.body), message.body)
+
+    @cached_property
+    def _head(self) -> bytes:
+        """What every request begins with."""
         lines = [f"POST {self.path} HTTP/1.1", f"Host: {self.authority}"]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
-        lines += [f"{name}: {value}" for name, value in message.headers]
-        lines += [f"Content-Length: {len(message.body)}", "", ""]
-        return "\r\n".join(lines).encode("latin-1") + message.body
+        return "".join(f"{line}\r\n" for line in lines).encode("latin-1")
+
+
+@lru_cache(maxsize=16)  # in binary mode headers differ in every request, else never
+def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in (*headers, ("Content-Length", ""))).encode("latin-1")[:-2]
 
 
 def parse_headers(text: str) -> Mapping[str, str]:

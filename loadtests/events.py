@@ -12,6 +12,7 @@ import string
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, get_args
 from urllib.parse import quote
 
@@ -49,7 +50,12 @@ class Message:
 def timestamp(unix_ns: int) -> str:
     """Return an RFC 3339 time in UTC with milliseconds."""
     seconds, rest = divmod(unix_ns, 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest // 1_000_000:03}Z"
+    return f"{_second(seconds)}.{rest // 1_000_000:03}Z"
+
+
+@lru_cache(maxsize=64)  # thousands of requests a second ask for the same few
+def _second(unix_s: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(unix_s))
 
 
 HOUR_NS = 3600 * 1_000_000_000

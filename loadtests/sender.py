@@ -74,6 +74,7 @@ class Sender:
         limits: Bounds.
         random: Jitter of retries.
         clock: Monotonic nanoseconds.
+        turn_began: When the present turn of the event loop began, by the same clock; 0 where nobody knows.
         unix_offset_ns: Wall time less the clock's.
         observe: Called after each attempt.
         fail: Called once, from a greenlet of the pool, when the generator cannot go on.
@@ -93,6 +94,7 @@ class Sender:
         unix_offset_ns: int,
         observe: Callable[[Attempted], None],
         fail: Callable[[GeneratorFailed], None],
+        turn_began: Callable[[], int] = lambda: 0,
     ) -> None:
         self._connect = connect
         self._requests = requests
@@ -102,6 +104,7 @@ class Sender:
         self._limits = limits
         self._random = random
         self._clock = clock
+        self._turn_began = turn_began
         self._unix_offset_ns = unix_offset_ns
         self._observe = observe
         self._fail = fail
@@ -171,7 +174,7 @@ class Sender:
             self._plan_repetition(arrival, now_ns=sent_ns)
         requests = self._recorder.sending(arrival, sent_ns=sent_ns)
         answer = transport.exchange(message)
-        done_ns = self._clock()
+        done_ns = self._answered_ns(sent_ns)
         outcome = classify(answer, self._contract.refusals)
         self._recorder.answered(arrival, requests, answer, outcome, sent_ns=sent_ns, done_ns=done_ns)
         wrong = self._breach(arrival, answer, outcome)
@@ -181,6 +184,11 @@ class Sender:
             self._recorder.settled(arrival, now_ns=done_ns)
         else:
             self._back_off(arrival, delay_s, now_ns=done_ns)
+
+    def _answered_ns(self, sent_ns: int) -> int:
+        """When the answer was there: an exchange that waited was woken in a turn of the loop that began with its answer."""
+        began_ns = self._turn_began()
+        return began_ns if began_ns > sent_ns else self._clock()
 
     def _breach(self, arrival: Arrival, answer: Answer, outcome: Outcome) -> str | None:
         if outcome == Outcome.ACKED and arrival.shape.kind == Kind.NORMAL:
