@@ -37,6 +37,9 @@ class FakeStack(FakePipeline):
     def lost(self) -> dict[str, int]:
         return {}
 
+    def revive(self) -> list[str]:
+        return []
+
     def capabilities(self) -> dict[str, bool]:
         return {}
 
