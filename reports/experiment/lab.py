@@ -1,0 +1,194 @@
+"""One point of an experiment, and what came of running it.
+
+The questions are pure functions over `Run`: a point in, an outcome out. `Lab` is the real one, on a warm stack.
+"""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from chaos.commands.session import Session
+from chaos.display import Display
+from chaos.guard import refuse
+from chaos.runner import Request, Runner
+from chaos.scenario import load_plan
+from chaos.target import find_target
+from loadtests.records.jsonl import read_jsonl
+from loadtests.records.rundir import RunDir
+from reports.verdict import Verdict, VerdictDoc, read_verdict
+
+BATCH = 100
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run to be made.
+
+    Attributes:
+        env: Environment of the target, beside the experiment's own.
+        steps: As in a scenario.
+        repeat: Distinguishes runs of the same point: their seeds differ.
+    """
+
+    events_per_s: float
+    for_s: float = 10.0
+    env: Mapping[str, str] = field(default_factory=dict)
+    steps: tuple[Mapping[str, Any], ...] = ()
+    repeat: int = 0
+    batch: int = BATCH
+    settle_s: float = 60.0
+
+    def scenario(self, name: str, question: str, env: Mapping[str, str]) -> str:
+        """Write the scenario."""
+        document = {
+            "name": name,
+            "question": question,
+            "traffic": {"events_per_s": self.events_per_s, "batch": self.batch, "for_s": self.for_s},
+            "baseline_s": 3,
+            "settle_s": self.settle_s,
+            "env": {**env, **self.env},
+            "steps": [dict(step) for step in self.steps],
+        }
+        return yaml.safe_dump(document, sort_keys=False)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run came to.
+
+    Attributes:
+        behind: The generator did not keep its schedule: the rate was not really offered.
+        refused_requests: Refusals by contract.
+        first_refusal_s: From the start of the longest fault; None without a refusal in it.
+        drained_s: From the last heal until everything was visible; None when that never was, or without a fault.
+        files, file_bytes, commits: Data files in the table, their mean size, commits confirmed; over `seconds` of traffic.
+    """
+
+    point: Point
+    run_id: str
+    verdict: Verdict
+    offered_events_per_s: float
+    seconds: float
+    acked: int
+    wrong: int
+    unknown: int
+    refused_requests: int
+    late: int
+    behind: bool
+    max_fill: float | None = None
+    first_refusal_s: float | None = None
+    drained_s: float | None = None
+    freshness_p99_s: float | None = None
+    latency_p99_ms: float | None = None
+    files: int = 0
+    file_bytes: float | None = None
+    commits: int = 0
+    rss_max_bytes: float | None = None
+    cpu_us_per_event: float | None = None
+
+    @property
+    def clean(self) -> bool:
+        """Nothing lost, doubled, altered, stuck, refused, late or unanswered; an empty run is not clean."""
+        good = self.verdict is Verdict.PASS and self.acked > 0
+        return good and not (self.wrong or self.refused_requests or self.late or self.unknown)
+
+    @property
+    def files_per_minute(self) -> float:
+        """Data files a minute of traffic."""
+        return self.files / self.seconds * 60 if self.seconds else 0.0
+
+
+Run = Callable[[Point], Outcome]
+
+
+class Lab:
+    """Makes runs on a warm stack.
+
+    Args:
+        env: Environment of the target in every run.
+        say: Told about each run when it ends.
+    """
+
+    def __init__(
+        self, running: Session, *, name: str, question: str, target: str, runs: Path, seed: int, env: Mapping[str, str],
+        argv: tuple[str, ...], say: Callable[[Outcome], None],
+    ) -> None:  # fmt: skip
+        self._running, self._name, self._question, self._target = running, name, question, target
+        self._runs, self._seed, self._env, self._argv, self._say = runs, seed, env, argv, say
+
+    def run(self, point: Point) -> Outcome:
+        """Make one run. Raises ChaosError when icequake itself fails."""
+        with tempfile.TemporaryDirectory(prefix="icequake-") as scratch:
+            scenario = Path(scratch) / f"{self._name}.yaml"
+            scenario.write_text(point.scenario(self._name, self._question, self._env), encoding="utf-8")
+            plan = load_plan(scenario)
+        path, target = find_target(self._target)
+        refuse(plan, target)
+        request = Request(plan, path, target, self._runs, self._seed + point.repeat, self._argv)
+        display = Display(Console(stderr=True), quiet=True)
+        result = Runner(request, stack=self._running.stack, warden=self._running.warden, display=display).execute()
+        outcome = outcome_of(point, result.run, read_verdict(result.run.verdict))
+        self._say(outcome)
+        return outcome
+
+
+def outcome_of(point: Point, run: RunDir, doc: VerdictDoc) -> Outcome:
+    """Read what a run came to from its verdict and the gateway's log."""
+    capacity, flush, totals = doc.sections["capacity"], doc.sections["flush"], doc.totals
+    longest = capacity["longest"] or {}
+    corrected = capacity["latency"]["corrected"] or {}
+    wrong = totals.lost + totals.duplicated + totals.altered + totals.unexpected + totals.resurrected + totals.stuck
+    return Outcome(
+        point=point,
+        run_id=doc.run_id,
+        verdict=doc.verdict,
+        offered_events_per_s=capacity["offered_events_per_s"] or 0.0,
+        seconds=_traffic_s(run),
+        acked=totals.acked,
+        wrong=wrong,
+        unknown=totals.unknown,
+        refused_requests=capacity["refused_requests"],
+        late=totals.late,
+        behind=doc.check("run.on_schedule").verdict is not Verdict.PASS,
+        max_fill=capacity["max_fill"],
+        first_refusal_s=longest.get("refused_at_s"),
+        drained_s=flush["caught_up_s"],
+        freshness_p99_s=flush["freshness_p99_s"],
+        latency_p99_ms=corrected.get("p99_ms"),
+        files=flush["data_files"],
+        file_bytes=_mean_file_bytes(run),
+        commits=flush["committed"],
+        rss_max_bytes=capacity["cost"]["rss_max_bytes"],
+        cpu_us_per_event=capacity["cost"]["cpu_us_per_event"],
+    )
+
+
+def _traffic_s(run: RunDir) -> float:
+    window = run.info.window
+    if window.baseline_start_ns is None or window.traffic_end_ns is None:
+        return 0.0
+    return (window.traffic_end_ns - window.baseline_start_ns) / 1e9
+
+
+def _mean_file_bytes(run: RunDir) -> float | None:
+    if not run.gateway_log.is_file():
+        return None
+    sizes = [
+        line["request_bytes"]
+        for line in read_jsonl(run.gateway_log, "gateway")
+        if line.get("verb") == "PUT" and line.get("object") == "data" and line.get("outcome") == "passed"
+    ]
+    return sum(sizes) / len(sizes) if sizes else None
+
+
+def reproduce(argv: tuple[str, ...]) -> str:
+    """Return the command line of an experiment."""
+    return shlex.join(argv)
