@@ -62,6 +62,7 @@ class TrafficSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         keep_alive: Connections are used again; if not, each request opens its own.
         requests_per_user_s: Requests per second that one Locust user stands for.
         attempts: How often a request is sent at most when its answer allows that, the first time included.
+        timeout_s: How long a client waits for an answer before it takes it for lost.
     """
 
     events_per_s: Positive = 400
@@ -75,6 +76,7 @@ class TrafficSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     keep_alive: bool = True
     requests_per_user_s: Positive = 5
     attempts: Annotated[int, Meta(ge=1, le=100)] = 6
+    timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10
 
 
 class StepSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"params": "with"}):
