@@ -23,16 +23,22 @@ from chaos.live import LiveSession, LoadForm, Setting
 from chaos.live_run import LiveRunner
 from chaos.runner import Request
 from chaos.scenario import find_scenario, load_plan
+from chaos.stack import Addresses
 from chaos.target import find_target
 from loadtests.records.jsonl import JsonlWriter
 from loadtests.records.timeline import read_timeline
 from tests.chaos.fakes import PATIENCE_S, FakePipeline, ok, replying
+from tests.chaos.test_target import ADDRESSES
 
 
 class FakeStack(FakePipeline):
     """A stack of which nothing but addresses is needed; warden too."""
 
-    name, access_key, secret_key, region = "fake", "key", "secret", "auto"
+    name = "fake"
+
+    @property
+    def addresses(self) -> Addresses:  # type: ignore[override]
+        return ADDRESSES
 
     def lost(self) -> dict[str, int]:
         return {}
