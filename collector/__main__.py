@@ -29,6 +29,7 @@ from collector.clock import SystemClock
 from collector.config import Config, Listener, from_environ, help_text
 from collector.crashpoints import NONE, CrashPoints
 from collector.errors import BufferUnavailable, CollectorError, ConfigError
+from collector.landed import Landed
 from collector.protocol import bounded_protocol
 from collector.service import Service
 
@@ -168,7 +169,8 @@ class _Process:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
-        servers = [self._server(IngestApp(self._service)), self._server(AdminApp(self._service, self._buffer))]
+        admin_app = AdminApp(self._service, self._buffer, self._landed)
+        servers = [self._server(IngestApp(self._service)), self._server(admin_app)]
         serving = [
             asyncio.create_task(server.serve(sockets=[listener]))
             for server, listener in zip(servers, (ingest, admin), strict=True)
@@ -232,6 +234,12 @@ class _Process:
         )
         flusher.start()
         return flusher
+
+    def _landed(self) -> Landed:
+        """What a replay asks of the table: by a connection of its own, since that of the flusher is the flusher's."""
+        from collector.commit import rest_table
+
+        return Landed(rest_table(self._config.catalog, self._config.s3, clock=self._clock).keys)
 
     def _on_flush(self, result: FlushResult) -> None:
         """Report an attempt; called on the flusher's thread."""

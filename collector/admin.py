@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from collector.errors import CollectorError
+from collector.landed import Landed
 from collector.lines import LineParser
 from collector.service import Service
 from collector.telemetry import hour_text
@@ -58,12 +59,19 @@ class AdminApp:
 
     Args:
         buffer: What backups are made of; the same that ``service`` has.
+        landed: Makes what a replay asks of the table; by default nothing is there.
     """
 
-    def __init__(self, service: Service, buffer: Buffer) -> None:
+    def __init__(
+        self,
+        service: Service,
+        buffer: Buffer,
+        landed: Callable[[], Landed] = lambda: Landed(lambda _hour: ()),
+    ) -> None:
         self._service = service
         limits = service.config.limits
-        self._vault = Vault(buffer, LineParser(limits, service.clock.time), clock=service.clock, crash=service.crash)
+        parser = LineParser(limits, service.clock.time)
+        self._vault = Vault(buffer, parser, clock=service.clock, crash=service.crash, landed=landed)
         self._desk = VaultDesk(self._vault, body_timeout_s=limits.body_timeout_s, flush=self._flush)
         self._routes: dict[str, tuple[str, Callable[[Headers, Receive], Awaitable[Response]]]] = {
             "/admin/flush": ("POST", lambda _headers, _receive: self._flush()),

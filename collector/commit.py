@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 import pyarrow as pa
@@ -171,6 +172,20 @@ class IcebergTable:
             self._files.clear()  # they lie in the table that was dropped
         file_io = load_file_io({**self._catalog.properties, **config, **self._s3}, metadata.location)
         self._table = CatalogTable(self._identifier, metadata, location, file_io, self._catalog, dict(config))
+
+    def keys(self, hour: int) -> list[tuple[str, str]]:
+        """Read ``(source, id)`` of every row of one hour (counted from the Unix epoch), of the table as it is now.
+
+        Raises ``StoreUnavailable``.
+        """
+        self.refresh()
+        begin, end = (datetime.fromtimestamp(3600 * (hour + n), UTC).isoformat() for n in (0, 1))
+        within = f"time >= '{begin}' and time < '{end}'"
+        try:
+            rows = self._loaded().scan(row_filter=within, selected_fields=("source", "id")).to_arrow()
+            return list(zip(rows["source"].to_pylist(), rows["id"].to_pylist(), strict=True))
+        except Exception as exc:
+            _unavailable("the table cannot be read", exc)
 
     def _loaded(self) -> CatalogTable:
         if self._table is None:

@@ -11,6 +11,7 @@
     │   ├── BufferFull          one partition holds as many events as it may
     │   ├── BufferUnavailable   the disk is full, fails, or the buffer is locked
     │   ├── Overloaded          too many requests at once
+    │   ├── TableUnreadable     a replay cannot be told from what the table holds
     │   └── Draining            the process is shutting down
     ├── BufferUncertain         a sync failed: the events may be on disk or not, which a restart will tell (500)
     ├── StoreError              the object store
@@ -98,6 +99,12 @@ class BufferUnavailable(NotAccepted):
     """The buffer could not store or sync: disk full, I/O error, or locked by another process."""
 
     kind = "buffer_unavailable"
+
+
+class TableUnreadable(NotAccepted):
+    """The table cannot be asked whether it holds events of a replay: storing them could double them."""
+
+    kind = "table_unreadable"
 
 
 class Overloaded(NotAccepted):

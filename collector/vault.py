@@ -2,15 +2,15 @@
 
 An export ends with a receipt that names it by number of events and SHA-256 of its lines. A reset discards, under such a
 receipt, only events that are part of that export and wait in no flush: an event that came later stays, and a flush that is
-sealed stays too, since it may already be in the table. A replay takes the same way into the table as any request, so an
-event that is there, or waits, is dropped as a duplicate as long as the dedupe window remembers it.
+sealed stays too, since it may already be in the table. A replay takes the same way into the table as any request; an event that
+waits, or that the dedupe window remembers, is a duplicate, and of every other the table is asked whether it holds it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from collector.crashpoints import NONE, CrashPoints
 from collector.dedupe import Window
 from collector.errors import InvalidEvent, NotDiscarded, NotReplayed
 from collector.fill import Partition, Waiting
+from collector.landed import Landed
 from collector.lines import LineParser, to_line
 from collector.store import Poison, Store
 
@@ -107,10 +108,23 @@ class Replayed:
 
 
 class Vault:
-    """Export, reset and replay of one buffer. Every method blocks; none may run on an event loop's thread."""
+    """Export, reset and replay of one buffer. Every method blocks; none may run on an event loop's thread.
 
-    def __init__(self, buffer: Buffer, parser: LineParser, *, clock: Clock, crash: CrashPoints = NONE) -> None:
+    Args:
+        landed: Makes what a replay asks of the table; by default nothing is there.
+    """
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        parser: LineParser,
+        *,
+        clock: Clock,
+        crash: CrashPoints = NONE,
+        landed: Callable[[], Landed] = lambda: Landed(lambda _hour: ()),
+    ) -> None:
         self.buffer = buffer
+        self._landed = landed
         self._parser = parser
         self._clock = clock
         self._crash = crash
@@ -231,7 +245,7 @@ class Vault:
         """Begin a replay; raises ``NotReplayed`` when nothing could tell what was replayed before."""
         if not self.buffer.dedupes:
             raise NotReplayed("DEDUPE_WINDOW_S is 0: a replay would double what is already in the table")
-        return Replay(self.buffer, self._parser, self._clock, self._crash)
+        return Replay(self.buffer, self._parser, self._clock, self._crash, self._landed())
 
 
 @dataclass
@@ -242,6 +256,7 @@ class Replay:
     parser: LineParser
     clock: Clock
     crash: CrashPoints
+    landed: Landed
     result: Replayed = field(default_factory=Replayed)
 
     def __post_init__(self) -> None:
@@ -280,12 +295,20 @@ class Replay:
     def _store(self, events: Sequence[Event], poison: Sequence[Poison]) -> int:
         if poison:
             self.buffer.quarantine_replayed(poison)
+        with self.buffer.sealing:
+            perhaps = self._new(events)
+        held = self.landed.holds(perhaps)  # it takes as long as the table takes, and flushes must not wait for it
+        perhaps = [event for event, there in zip(perhaps, held, strict=True) if not there]
         with self.buffer.sealing:  # what waits cannot become a flush, or be discarded, between the look and the store
-            self._known_through = self.buffer.learn_waiting(self._waiting, self._known_through)
-            repeated = self.buffer.repeated(events, self._waiting)
-            fresh = [event for event, known in zip(events, repeated, strict=True) if not known]
+            fresh = self._new(perhaps)
             self.buffer.submit(fresh).result()
         return len(fresh)
+
+    def _new(self, events: Sequence[Event]) -> list[Event]:
+        """Return what neither waits nor is known to be in a flush. Hold ``sealing``."""
+        self._known_through = self.buffer.learn_waiting(self._waiting, self._known_through)
+        repeated = self.buffer.repeated(events, self._waiting)
+        return [event for event, known in zip(events, repeated, strict=True) if not known]
 
 
 def _keep_receipt(store: Store, receipt: Receipt) -> None:

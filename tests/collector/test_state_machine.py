@@ -1,7 +1,8 @@
-"""Any sequence of requests, flushes, crashes, restarts and outages keeps every acked event, once."""
+"""Any sequence of requests, flushes, crashes, restarts, outages, exports, resets and replays keeps every acked event, once."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,10 +14,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from collector.buffer import Buffer
 from collector.cloudevents import Event
+from collector.config import Limits
 from collector.crashpoints import POINTS, CrashPoints
-from collector.errors import NotAccepted
+from collector.errors import NotAccepted, NotDiscarded, StoreUnavailable
 from collector.flusher import Flusher
+from collector.landed import Landed
+from collector.lines import LineParser
 from collector.store import Store, open_database
+from collector.vault import Vault
 from tests.collector.keep_support import (
     DirectoryTable,
     Killed,
@@ -29,6 +34,14 @@ from tests.collector.keep_support import (
 )
 
 OUTCOMES = ["ok", "refused", "applied", "lost", "held", "twice"]
+
+
+PARSER = LineParser(Limits(), lambda: 0.0)
+
+
+def _key(line: bytes) -> tuple[str, str]:
+    event = json.loads(line)
+    return event["source"], event["id"]
 
 
 def _die(point: str) -> None:
@@ -46,6 +59,8 @@ class CollectorMachine(RuleBasedStateMachine):
         self.acked: set[tuple[str, str]] = set()
         self.sent = 0
         self.foreign = 0
+        self.discarded: set[tuple[str, str]] = set()
+        self.backups: list[list[bytes]] = []
         self.buffer: Buffer
         self.flusher: Flusher
         self.running = False
@@ -86,6 +101,7 @@ class CollectorMachine(RuleBasedStateMachine):
             self._stop()
             return
         self.acked |= keys(batch)
+        self.discarded -= keys(batch)
 
     @precondition(lambda self: self.running)
     @rule(seconds=st.integers(1, 40), asked=st.booleans())
@@ -99,6 +115,87 @@ class CollectorMachine(RuleBasedStateMachine):
             pass
         except Killed:
             self._stop()
+
+    @precondition(lambda self: self.running)
+    @rule(
+        count=st.integers(0, 4), hour=st.integers(0, 2), ends=st.sampled_from(["early", "whole", "cleared", "replayed"])
+    )
+    def export(self, count: int, hour: int, ends: str) -> None:
+        """A backup holds every acked event that the table lacks; it may be cut off, cleared by, and replayed at once."""
+        if count:
+            self.post(count, hour, again=False)
+        if not self.running or not self._exported(cut_off=ends == "early"):
+            return
+        if ends in ("cleared", "replayed"):
+            self.reset(which=-1)
+        if ends == "replayed" and self.running:
+            self.replay(which=-1, cut=0)
+
+    def _exported(self, *, cut_off: bool) -> bool:
+        chunks = self._vault().export()
+        lines: list[bytes] = []
+        try:
+            for chunk in chunks:
+                lines += chunk.splitlines()
+                if cut_off:
+                    return False
+        except Killed:
+            self._stop()
+            return False
+        except NotAccepted:
+            return False
+        finally:
+            chunks.close()  # type: ignore[attr-defined]
+        missing = self.acked - self.discarded - self.table.rows().keys()
+        assert missing <= {_key(line) for line in lines[:-1]}
+        self.backups = [*self.backups, lines][-3:]
+        return True
+
+    @precondition(lambda self: self.running and self.backups)
+    @rule(which=st.integers(0, 2))
+    def reset(self, which: int) -> None:
+        """What is discarded is part of the export, and as much as it says."""
+        lines = self.backups[which % len(self.backups)]
+        receipt = json.loads(lines[-1])["receipt"]
+        before, waited = self._buffered(), self.buffer.snapshot().events
+        try:
+            said = self._vault().reset(receipt=(receipt["events"], receipt["sha256"])).discarded.events
+        except Killed:
+            self._stop()
+        except (NotAccepted, NotDiscarded):
+            assert before == self._buffered()
+        else:
+            assert waited - self.buffer.snapshot().events == said
+        gone = before - self._buffered()
+        assert gone <= {_key(line) for line in lines[:-1]}
+        self.discarded |= gone - self.table.rows().keys()
+
+    @precondition(lambda self: self.running and self.backups)
+    @rule(which=st.integers(0, 2), cut=st.integers(0, 9))
+    def replay(self, which: int, cut: int) -> None:
+        """Every line of a replay that was taken is owed again, whatever became of it before."""
+        lines = self.backups[which % len(self.backups)]
+        lines = lines[: len(lines) - cut] or lines
+        try:
+            replay = self._vault().replay()
+            for first in range(0, len(lines), 3):
+                replay.take(lines[first : first + 3])
+                taken = {_key(line) for line in lines[first : first + 3] if not line.startswith(b'{"receipt"')}
+                self.discarded -= taken
+                self.acked |= taken
+        except Killed:
+            self._stop()
+        except NotAccepted:
+            return
+
+    def _vault(self) -> Vault:
+        landed = Landed(self._hour)
+        return Vault(self.buffer, PARSER, clock=self.clock, crash=self.table.crash, landed=lambda: landed)
+
+    def _hour(self, _hour: int) -> list[tuple[str, str]]:
+        if self.table.catalog_down or self.table.store_down:
+            raise StoreUnavailable("down")
+        return list(self.table.rows())
 
     @precondition(lambda self: self.running)
     @rule()
@@ -137,7 +234,7 @@ class CollectorMachine(RuleBasedStateMachine):
     def nothing_acked_is_missing(self) -> None:
         rows = self.table.rows()
         assert all(count == 1 for count in rows.values()), rows
-        assert self.acked <= rows.keys() | self._buffered()
+        assert self.acked - self.discarded <= rows.keys() | self._buffered()
 
     def _buffered(self) -> set[tuple[str, str]]:
         if not (self.root / "buffer" / "buffer.sqlite3").exists():
@@ -167,7 +264,7 @@ class CollectorMachine(RuleBasedStateMachine):
         self._start("")
         flush_until_empty(self.buffer, self.flusher, self.clock)
         rows = self.table.rows()
-        assert self.acked <= rows.keys()
+        assert self.acked - self.discarded <= rows.keys()
         assert all(count == 1 for count in rows.values())
 
 

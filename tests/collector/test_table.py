@@ -144,6 +144,25 @@ def test_a_flush_lands_with_its_own_snapshot_and_watermark(open_table: Open) -> 
     assert not after.landed(flush(1, "d"))
 
 
+def test_the_events_of_an_hour_are_read(tmp_path: Path) -> None:
+    """Of every type, by source and id; an hour without rows, and a table that was not there, have none."""
+    (tmp_path / "warehouse").mkdir()
+    catalog = SqlCatalog("local", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/warehouse")
+    table = IcebergTable(lambda: catalog, "ns.events")
+    stored = [*events(0, 2), *events(2, 2, type_="it's"), *events(4, 2, hour=1)]
+    hour = stored[0].time_us // 3_600_000_000
+    empty = table.keys(hour)
+    progress = flush(1)
+    files = (table.write(progress, 0, to_rows(stored[:2]).table), table.write(progress, 1, to_rows(stored[2:4]).table),
+             table.write(progress, 2, to_rows(stored[4:]).table))  # fmt: skip
+    table.commit(progress, table.prepare(progress, files, 0))
+
+    assert empty == table.keys(hour - 1) == table.keys(hour + 2) == []
+    assert sorted(table.keys(hour)) == [(one.source, one.id) for one in stored[:4]]
+    assert sorted(table.keys(hour + 1)) == [(one.source, one.id) for one in stored[4:]]
+    catalog.close()
+
+
 def test_the_same_request_lands_once(open_table: Open) -> None:
     """Sent again, also by another process, the identical request is refused."""
     table = open_table()

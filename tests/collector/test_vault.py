@@ -18,7 +18,8 @@ from collector.buffer import Buffer
 from collector.cloudevents import DATA_ABSENT, DATA_BINARY, DATA_JSON, DATA_TEXT, Event
 from collector.config import Limits, from_environ
 from collector.crashpoints import CrashPoints
-from collector.errors import BufferFull, NotDiscarded, NotReplayed
+from collector.errors import BufferFull, NotDiscarded, NotReplayed, StoreUnavailable, TableUnreadable
+from collector.landed import Landed
 from collector.lines import LineParser, to_line
 from collector.vault import Vault
 from tests.collector.conftest import ADMIN_TOKEN, ENVIRON, Answer, call, make_service
@@ -237,6 +238,50 @@ def test_a_replay_twice_doubles_nothing(buffer: Buffer, vault: Vault, clock: Man
     assert [one.event for one in buffer.quarantine()] == [b"{}"]
     vault.replay().take([b"{}"])
     assert buffer.snapshot().quarantined == 1
+
+
+def hours_of(table: DirectoryTable) -> Landed:
+    return Landed(lambda _hour: list(table.rows()))
+
+
+def test_a_backup_older_than_the_dedupe_window_doubles_nothing(
+    buffer: Buffer, clock: ManualClock, tmp_path: Path
+) -> None:
+    """What the window forgot, the table still knows; what was discarded comes back."""
+    table = DirectoryTable(tmp_path / "table")
+    flusher = make_flusher(buffer, table, clock)
+    post(buffer, 0, 5)
+    old = Vault(buffer, PARSER, clock=clock, landed=lambda: hours_of(table))
+    lines, _ = export(old)
+    flusher.request_flush()
+    flusher.step()
+    clock.advance(2 * 3600)
+    post(buffer, 5, 1)
+    flusher.request_flush()
+    flusher.step()  # the window forgets when it learns
+    blind, replay = Vault(buffer, PARSER, clock=clock).replay(), old.replay()
+    replay.take([*lines, to_line(event(9))[:-1]])
+    assert (replay.result.accepted, replay.result.duplicate) == (1, 5)
+    blind.take(lines)
+
+    assert blind.result.accepted == 5, "the window alone would have doubled them"
+
+
+def test_a_replay_that_cannot_ask_the_table_stores_nothing(buffer: Buffer, clock: ManualClock) -> None:
+    """What the window knows is a duplicate all the same; of the rest nothing tells whether it landed."""
+
+    def down(_hour: int) -> list[tuple[str, str]]:
+        raise StoreUnavailable("no answer")
+
+    vault = Vault(buffer, PARSER, clock=clock, landed=lambda: Landed(down))
+    post(buffer, 0, 3)
+    lines, _ = export(vault)
+    replay = vault.replay()
+    replay.take(lines)
+    with pytest.raises(TableUnreadable, match="no answer"):
+        replay.take([to_line(event(7))[:-1]])
+
+    assert (replay.result.accepted, replay.result.duplicate, buffer.snapshot().events) == (0, 3, 3)
 
 
 def test_a_chunk_that_does_not_fit_is_not_stored_at_all(clock: ManualClock, tmp_path: Path) -> None:
