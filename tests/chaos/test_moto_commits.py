@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,9 +23,14 @@ from pyiceberg.table.sorting import NullOrder, SortField, SortOrder
 from pyiceberg.table.update import AddSortOrderUpdate, SetDefaultSortOrderUpdate
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import NestedField, StringType
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from chaos.stack import Stack
 from chaos.stack.facade.commits import _renumbered, _version
+from chaos.stack.facade.errors import Unprocessable
+from chaos.stack.facade.replies import LIFETIME_S, Replies, fingerprint
 from tests.chaos.catalog_conformance import Http, Served, append_updates, error
 from tests.chaos.test_moto import started
 
@@ -62,6 +68,57 @@ class TestWithoutServer:
     def test_a_metadata_file_has_its_number_in_its_name(self, name: str, number: int) -> None:
         """A registered file may have any name."""
         assert _version(f"s3://bucket/t/metadata/{name}") == number
+
+
+class TestAnswersKept:
+    @pytest.fixture
+    def now(self) -> list[float]:
+        return [1000.0]
+
+    @pytest.fixture
+    def engine(self, tmp_path: Path) -> Iterator[Engine]:
+        engine = create_engine(f"sqlite:///{tmp_path / 'catalog.db'}")
+        yield engine
+        engine.dispose()
+
+    def test_the_first_answer_stays(self, engine: Engine, now: list[float]) -> None:
+        """Another answer to the same request does not replace it; a process that is started anew knows it too."""
+        replies = Replies(engine, lambda: now[0])
+        assert replies.find("k", "r") is None
+        replies.keep("k", "r", 200, "first")
+        replies.keep("k", "r", 409, "second")
+        assert Replies(engine, lambda: now[0]).find("k", "r") == (200, "first")
+        with pytest.raises(Unprocessable, match="k was used for another request"):
+            replies.find("k", "other")
+
+    def test_it_is_forgotten_in_the_end(self, engine: Engine, now: list[float]) -> None:
+        """After its lifetime the key is free again, within a transaction as well."""
+        replies = Replies(engine, lambda: now[0])
+        replies.keep("k", "r", 200, "first")
+        now[0] += LIFETIME_S
+        assert replies.find("k", "other") is None
+        with Session(engine) as session:
+            replies.keep("k", "other", 200, "second", session)
+            session.commit()
+        assert replies.find("k", "other") == (200, "second")
+
+    def test_in_a_transaction_only_one_is_the_first(self, engine: Engine, now: list[float]) -> None:
+        """The second fails, and its transaction with it; what is rolled back was never answered."""
+        replies = Replies(engine, lambda: now[0])
+        with Session(engine) as session:
+            replies.keep("k", "r", 200, "lost", session)
+            session.rollback()
+        assert replies.find("k", "r") is None
+        replies.keep("k", "r", 200, "first")
+        with Session(engine) as session, pytest.raises(IntegrityError):
+            replies.keep("k", "r", 200, "second", session)
+
+    def test_what_makes_a_request_the_same(self) -> None:
+        """Verb, target and body, and where each ends."""
+        seen = {
+            fingerprint(*request) for request in (("POST", b"/a", b"b"), ("POST", b"/ab", b""), ("DELETE", b"/a", b"b"))
+        }
+        assert len(seen) == 3
 
 
 @pytest.fixture(scope="module")

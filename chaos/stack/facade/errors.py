@@ -158,8 +158,8 @@ _WORDING = (
 def translate(error: Exception) -> ApiError:
     """Return the answer to an exception of ours, pyiceberg, SQLAlchemy or the object store.
 
-    Everything that ``SqlCatalog.commit_table`` raises comes before its compare-and-set has succeeded, so no answer here is
-    about a commit that was applied.
+    What a commit raises it raises before its transaction is committed, so no answer here is about a commit that was applied; only
+    when the database fails to say whether it has committed is that not known, and then the answer is 500, as clients expect.
     """
     match error:
         case ApiError():

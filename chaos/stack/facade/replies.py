@@ -58,11 +58,13 @@ class Replies:
     def keep(self, key: str, request: str, status: int, body: str, session: Session | None = None) -> None:
         """Keep an answer; within a *session*'s transaction it raises IntegrityError when there is one, else that one stays."""
         row = {"key": key, "request": request, "status": status, "body": body, "unix_s": self._now()}
+        old = delete(_ANSWERS).where(_ANSWERS.c.unix_s <= self._now() - LIFETIME_S)
         if session is not None:
+            session.execute(old)
             session.execute(insert(_ANSWERS).values(**row))
             return
         with self._engine.begin() as connection:
-            connection.execute(delete(_ANSWERS).where(_ANSWERS.c.unix_s <= self._now() - LIFETIME_S))
+            connection.execute(old)
             connection.execute(insert(_ANSWERS).values(**row).on_conflict_do_nothing())
 
 
