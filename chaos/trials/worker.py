@@ -23,6 +23,7 @@ import click
 from msgspec import Struct
 from rich.console import Console
 
+from chaos import halt
 from chaos.commands.session import Session, session
 from chaos.display import Display
 from chaos.errors import ChaosError
@@ -100,7 +101,8 @@ class Bench:
         except ChaosError as error:
             return outcome(Word.BROKEN, [], error.sentence, None)
         verdict = json.loads(result.run.verdict.read_text(encoding="utf-8"))
-        word = Word.STOPPED if runner.interrupted else word_for(trial, verdict)
+        stopped = runner.interrupted or halt.asked(result.run.root)  # a halt may come when the run is over
+        word = Word.STOPPED if stopped else word_for(trial, verdict)
         found = [check for check in verdict["checks"] if check["verdict"] != "PASS"]
         return outcome(word, [check["id"] for check in found], _why(word, found), result.run.root.name)
 

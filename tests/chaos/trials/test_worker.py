@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from chaos import halt
 from chaos.errors import ChaosError
 from chaos.faults import catalogue
 from chaos.faults.micro import PLANTED_SETTLE_S
@@ -58,6 +59,14 @@ def test_an_outcome_names_checks_run_and_reason(tmp_path: Path) -> None:
 def test_an_interrupted_trial_was_stopped(tmp_path: Path) -> None:
     """Whatever its verdict says."""
     assert PlayedBench(make_run(tmp_path), VOID, interrupted=True).do(trial()).word is Word.STOPPED
+
+
+def test_a_trial_that_was_over_when_somebody_halted_it_was_stopped(tmp_path: Path) -> None:
+    """So that the trials behind it are not begun."""
+    run = make_run(tmp_path)
+    halt.ask(run)
+
+    assert PlayedBench(run, {"verdict": "PASS", "checks": []}).do(trial()).word is Word.STOPPED
 
 
 def test_what_icequake_fails_at_is_an_outcome(tmp_path: Path) -> None:
