@@ -112,7 +112,8 @@ class Stack:
         from chaos.stack.probe import probe
 
         try:
-            self._measured = probe(self.pyiceberg_properties(direct=True), self.directory)
+            files = self.directory if "storage" in self._plan.roles else None
+            self._measured = probe(self.pyiceberg_properties(direct=True), files)
         except (RESTError, CommitFailedException, OSError) as error:
             raise ChaosError(f"the {self.name} stack does not keep a table: {error}") from error
         return self.capabilities()
@@ -224,7 +225,8 @@ class Stack:
         """Write what :func:`attach` needs; the file holds secrets and only its owner may read it."""
         routes = {name: asdict(route) for name, route in self._plan.routes.items()}
         state = {"schema": SCHEMA, "name": self.name, "addresses": asdict(self.addresses), "routes": routes}
-        write_private(path, {**state, "capabilities": self.capabilities(), "directory": str(self.directory)})
+        able = {"capabilities": self.capabilities(), "roles": self._plan.roles}
+        write_private(path, {**state, **able, "directory": str(self.directory)})
 
     def _release(self) -> None:
         if self._claim is not None:
@@ -296,7 +298,8 @@ def _load_state(path: Path) -> tuple[Plan, Path]:
         if (name, version.split(".")[0]) != ("icequake.stack", "1"):
             raise BadState(f"{path} was written by another version of icequake ({state['schema']}): run `icequake up`")
         routes = {key: Route(**route) for key, route in state["routes"].items()}
-        plan = Plan(state["name"], Addresses(**state["addresses"]), routes, {}, state["capabilities"])
+        able, roles = dict(state["capabilities"]), dict(state["roles"])
+        plan = Plan(state["name"], Addresses(**state["addresses"]), routes, {}, able, roles)
         return plan, Path(state["directory"])
     except OSError as error:
         raise BadState(f"no stack is up ({path}: {error.strerror}): run `icequake up` first") from error
