@@ -85,8 +85,7 @@ TIERS = {"quick": ("quick",), "nightly": ("quick", "nightly")}
 @click.option("--seed", type=click.IntRange(0), default=None, help="As for `icequake run`.")
 def catalogue_command(
     faults: tuple[str, ...], tier: str | None, target: str, mutants_file: Path | None, more: tuple[str, ...],
-    no_mutants: bool, jobs: int,
-    report: Path | None, only_show: bool, stack: str, runs: Path, seed: int | None,
+    no_mutants: bool, jobs: int, report: Path | None, only_show: bool, stack: str, runs: Path, seed: int | None,
 ) -> int:  # fmt: skip
     """Try FAULTS (default: all of the tier), one micro-scenario each, and print what they killed.
 
@@ -98,7 +97,7 @@ def catalogue_command(
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
-    chosen = _chosen(faults, tier or ("nightly" if only_show else "quick"), only_show=only_show)
+    chosen = _chosen(faults, tier or ("all" if only_show else "quick"))
     if only_show:
         _print(console, _matrix(chosen, Kept(runs).read(), target), report)
         return 0
@@ -114,14 +113,14 @@ def catalogue_command(
     return done.close(trials)
 
 
-def _chosen(names: tuple[str, ...], tier: str, *, only_show: bool) -> list[FaultSpec]:
+def _chosen(names: tuple[str, ...], tier: str) -> list[FaultSpec]:
     known = catalogue()
     unknown = [name for name in names if name not in known]
     if unknown:
         raise BadInput(f"there is no fault {unknown[0]!r}; `icequake list faults` shows what there is.")
     if names:
         return [known[name] for name in dict.fromkeys(names)]
-    return [spec for spec in known.values() if only_show or spec.micro.tier in TIERS[tier]]
+    return [spec for spec in known.values() if tier == "all" or spec.micro.tier in TIERS[tier]]
 
 
 def _check_stack(stack: str) -> None:

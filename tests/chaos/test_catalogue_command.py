@@ -229,6 +229,16 @@ def test_what_was_tried_can_be_shown_later(capsys: pytest.CaptureFixture[str]) -
     assert all(any(line.startswith(f"{name} ") for line in out.splitlines()) for name in catalogue())
 
 
+def test_one_tier_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a tier, every fault is, also those that are tried by name only."""
+    _, out = run(capsys, "--show", "--tier", "quick")
+
+    quick = {name for name, spec in catalogue().items() if spec.micro.tier == "quick"}
+    assert {
+        line.split()[0] for line in out.splitlines() if line.split()[:1] and line.split()[0] in catalogue()
+    } == quick
+
+
 def test_nothing_tried_is_shown_too(capsys: pytest.CaptureFixture[str]) -> None:
     """Without making a runs directory."""
     code, out = run(capsys, "slow-r2", "--show")
