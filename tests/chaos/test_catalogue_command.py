@@ -172,7 +172,7 @@ def test_a_target_that_permits_no_faults_is_refused_before_anything_starts(
     ("arguments", "says"),
     [
         (["no-such-fault"], "there is no fault 'no-such-fault'; `icequake list faults` shows what there is."),
-        (["--stack", "moon"], "there is no stack 'moon'; there are seaweedfs, moto, and `up` for a running one."),
+        (["--stack", "moon"], "there is no stack 'moon'; there are seaweedfs, "),
         (["--mutants", "none.py"], "there is no file of mutants none.py; name one with --mutants, or leave them out"),
         (["slow-r2", "--mutant", "nobody"], "there is no mutant 'nobody' in "),
         (["--target", "nobody"], "there is no target 'nobody'; there are "),
