@@ -74,7 +74,12 @@ def never_dedupes() -> list[Patch]:
 
 def forgets_what_it_saw() -> list[Patch]:
     """Begin with an empty dedupe window after each start."""
-    return [(module("store").Store, "dedupe_runs", lambda _self: [])]
+
+    def nothing(self: Any) -> list[Any]:
+        self.conn.execute("DELETE FROM dedupe")
+        return []
+
+    return [(module("store").Store, "dedupe_runs", nothing)]
 
 
 def forgets_flushes() -> list[Patch]:
