@@ -21,7 +21,7 @@ from chaos.errors import HealFailed, NotPossible
 from chaos.faults.env import Effect, Env
 from chaos.table import foreign
 from chaos.table.doctor import connect, load
-from chaos.table.errors import CatalogFailed, NotApplicable, TableError
+from chaos.table.errors import CatalogFailed, NotApplicable, StoreFailed, TableError
 from chaos.table.recreate import Dropped, recreate, restore
 from chaos.table.store import FileIOStore
 
@@ -158,7 +158,7 @@ class ForeignInjection:
         table, spec = self._load(), self._spec
         if spec.act == "rollback":
             foreign.roll_back(table, spec.depth)
-            self._undo = lambda again: foreign.add_again(again, FileIOStore(again.io))
+            self._undo = lambda again: foreign.add_again(again, FileIOStore(again.io), self._load)
         elif spec.act == "drop-column":
             before = foreign.drop_column(table, spec.column)
             self._undo = lambda again: self._old_schema(again, before)
@@ -187,8 +187,8 @@ class ForeignInjection:
         for _ in range(ATTEMPTS):
             try:
                 return action()
-            except CatalogFailed as error:
+            except (CatalogFailed, StoreFailed) as error:
                 last = error
                 self._done["conflicts"] += 1
                 self._sleep(PAUSE_S)
-        raise HealFailed(f"the target's commits left no room for another client: {last}")
+        raise HealFailed(f"another client could not do it beside the target's commits: {last}")

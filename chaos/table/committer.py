@@ -56,7 +56,9 @@ class Committer:
             raise CannotRepair(f"tables of format version {table.metadata.format_version} are checked, not repaired.")
         self._table = table
         self.snapshot_id = new_snapshot_id()
-        self._stem = f"{table.location()}/metadata/repair-{uuid.uuid4()}"
+        attempt, directory = uuid.uuid4(), f"{table.location()}/metadata"
+        self._stem = f"{directory}/repair-{attempt}"
+        self._list_path = f"{directory}/snap-{self.snapshot_id}-0-{attempt}.avro"
         self._written = 0
         self._now_ms = max(now_ms, table.metadata.last_updated_ms)
 
@@ -104,7 +106,7 @@ class Committer:
         """
         metadata = self._table.metadata
         sequence = last_sequence(metadata) + 1
-        path = f"{self._stem}-list.avro"
+        path = self._list_path
         parent_id = parent.snapshot_id if parent is not None else None
         output = self._table.io.new_output(path)
         with write_manifest_list(2, output, self.snapshot_id, parent_id, sequence, CODEC) as writer:

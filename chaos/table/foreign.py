@@ -50,8 +50,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def current_parts(table: Table, store: ObjectStore) -> list[Part]:
+def current_parts(table: Table, store: ObjectStore, known: dict[str, Part] | None = None) -> list[Part]:
     """Return the current snapshot's manifests with their live entries.
+
+    Args:
+        known: Manifests that were read already, by path: they never change. What is read is added.
 
     Raises:
         NotApplicable: there is no snapshot, or it has delete files, or it cannot be read.
@@ -59,16 +62,18 @@ def current_parts(table: Table, store: ObjectStore) -> list[Part]:
     snapshot = table.current_snapshot()
     if snapshot is None:
         raise NotApplicable("the table has no snapshot.")
+    known = {} if known is None else known
     seen = read_list(snapshot, store, live=True)
-    parts = []
+    if seen.problem is not None:
+        raise NotApplicable(f"{seen.path} is {seen.problem.kind}.")
     for manifest in seen.manifests:
+        if manifest.manifest_path in known:
+            continue
         read = read_manifest(manifest, store, live=True)
         if read.problem is not None or not is_data(manifest):
             raise NotApplicable(f"{manifest.manifest_path} cannot be rewritten: damaged, or of delete files.")
-        parts.append(Part(manifest, [one for one in read.entries if one.status != _DELETED]))
-    if seen.problem is not None:
-        raise NotApplicable(f"{seen.path} is {seen.problem.kind}.")
-    return parts
+        known[manifest.manifest_path] = Part(manifest, [one for one in read.entries if one.status != _DELETED])
+    return [known[manifest.manifest_path] for manifest in seen.manifests]
 
 
 # -- compaction
@@ -85,7 +90,8 @@ def compact(table: Table, store: ObjectStore, reload: Reload | None = None) -> i
         NotApplicable: no partition has two files, or the table has what this cannot rewrite.
         CatalogFailed: the table moved meanwhile; the new file stays behind as an orphan.
     """
-    parts = current_parts(table, store)
+    known: dict[str, Part] = {}
+    parts = current_parts(table, store, known)
     groups: dict[Partition, list[DataFile]] = defaultdict(list)
     for part in parts:
         for entry in part.entries:
@@ -103,7 +109,7 @@ def compact(table: Table, store: ObjectStore, reload: Reload | None = None) -> i
             if reload is None or attempt == COMMIT_ATTEMPTS - 1:
                 raise
         table = reload()
-        parts = current_parts(table, store)
+        parts = current_parts(table, store, known)
         if not replaced <= {entry.data_file.file_path for part in parts for entry in part.entries}:
             raise CatalogFailed("files that were to be replaced are not there any more.")
     raise AssertionError("unreachable")
@@ -167,6 +173,7 @@ def expire(table: Table, store: ObjectStore, reload: Reload) -> int:
     Raises:
         NotApplicable: there is none to expire.
         CatalogFailed: the table moved meanwhile; nothing is deleted then.
+        StoreFailed: what is needed still cannot be told; nothing is deleted then.
     """
     kept_ids = {ref.snapshot_id for ref in table.metadata.refs.values()} | {table.metadata.current_snapshot_id}
     old = [one for one in table.metadata.snapshots if one.snapshot_id not in kept_ids]
@@ -174,13 +181,15 @@ def expire(table: Table, store: ObjectStore, reload: Reload) -> int:
         raise NotApplicable("there is no snapshot to expire.")
     ids = {"snapshot-ids": [one.snapshot_id for one in old]}
     send(table, [RemoveSnapshotsUpdate.model_validate(ids)])
-    _delete(_objects(old, store) - _objects(list(reload().metadata.snapshots), store), store)
+    needed = _objects(list(reload().metadata.snapshots), store, strict=True)
+    _delete(_objects(old, store, strict=False) - needed, store)
     return len(old)
 
 
-def _objects(snapshots: list[Snapshot], store: ObjectStore) -> set[str]:
+def _objects(snapshots: list[Snapshot], store: ObjectStore, *, strict: bool) -> set[str]:
     lists = {one.manifest_list for one in snapshots}
-    return lists | set(manifests_of(snapshots, store)) | listed_by(snapshots, store, deleted=False)
+    manifests = set(manifests_of(snapshots, store, strict=strict))
+    return lists | manifests | listed_by(snapshots, store, deleted=False, strict=strict)
 
 
 def _delete(paths: set[str], store: ObjectStore) -> int:
@@ -210,16 +219,34 @@ def roll_back(table: Table, depth: int) -> int:
     return target
 
 
-def add_again(table: Table, store: ObjectStore) -> int:
+def add_again(table: Table, store: ObjectStore, reload: Reload | None = None) -> int:
     """Add what was rolled back to the current snapshot in one commit, and return the number of files.
+
+    Args:
+        reload: Loads the table afresh after a conflict with somebody who only added to it. Without it a conflict is final.
 
     Raises:
         CatalogFailed: the table moved meanwhile.
+        StoreFailed: whether something is missing cannot be told.
     """
     files = [file for found in missing_from_lineage(table.metadata, store).values() for file in found]
     if not files:
         return 0
-    parts = current_parts(table, store)
+    known: dict[str, Part] = {}
+    for attempt in range(COMMIT_ATTEMPTS):
+        try:
+            _append(table, current_parts(table, store, known), files)
+            return len(files)
+        except CatalogFailed:
+            if reload is None or attempt == COMMIT_ATTEMPTS - 1:
+                raise
+        parent, table = table.metadata.current_snapshot_id, reload()
+        if parent not in {one.snapshot_id for one in ancestors(table.metadata, table.metadata.current_snapshot_id)}:
+            raise CatalogFailed("the table was set back once more.")
+    raise AssertionError("unreachable")
+
+
+def _append(table: Table, parts: list[Part], files: list[DataFile]) -> None:
     committer = Committer(table, now_ms=now_ms())
     by_spec: dict[int, list[DataFile]] = defaultdict(list)
     for file in files:
@@ -227,7 +254,6 @@ def add_again(table: Table, store: ObjectStore) -> int:
     manifests = [*(part.manifest for part in parts), *(committer.added(some, of) for of, some in by_spec.items())]
     live = [*(one.data_file for part in parts for one in part.entries), *files]
     committer.commit(manifests, table.current_snapshot(), live, {}, operation=Operation.APPEND)
-    return len(files)
 
 
 # -- clean-up
@@ -241,7 +267,7 @@ def clean_orphans(table: Table, store: ObjectStore, *, now_s: float, min_age_s: 
     Raises StoreFailed.
     """
     snapshots = list(table.metadata.snapshots)
-    needed = _objects(snapshots, store) | {table.metadata_location}
+    needed = _objects(snapshots, store, strict=True) | {table.metadata_location}
     needed |= {entry.metadata_file for entry in table.metadata.metadata_log}
     doomed = {
         stat.path

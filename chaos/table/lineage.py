@@ -8,6 +8,7 @@ from pyiceberg.manifest import DataFile, ManifestEntryStatus, ManifestFile
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot
 
+from chaos.table.errors import StoreFailed
 from chaos.table.store import ObjectStore
 from chaos.table.walk import read_list, read_manifest
 
@@ -44,30 +45,50 @@ def left_aside(metadata: TableMetadata) -> list[Snapshot]:
     return sorted(aside, key=lambda one: one.sequence_number or 0)
 
 
-def manifests_of(snapshots: Iterable[Snapshot], store: ObjectStore) -> dict[str, ManifestFile]:
-    """Every manifest that the readable lists of *snapshots* name, by path. Raises StoreFailed."""
-    return {
-        one.manifest_path: one for snapshot in snapshots for one in read_list(snapshot, store, live=False).manifests
-    }
+def manifests_of(snapshots: Iterable[Snapshot], store: ObjectStore, *, strict: bool) -> dict[str, ManifestFile]:
+    """Every manifest that the lists of *snapshots* name, by path.
+
+    Args:
+        strict: Whoever deletes or adds what is *not* named must know all that is: a list that cannot be read is an error then.
+
+    Raises:
+        StoreFailed: a list cannot be read, for whatever reason.
+    """
+    found: dict[str, ManifestFile] = {}
+    for snapshot in snapshots:
+        seen = read_list(snapshot, store, live=False)
+        if strict and seen.problem is not None:
+            raise StoreFailed(f"{seen.path} cannot be read: {seen.problem.detail}")
+        found.update((one.manifest_path, one) for one in seen.manifests)
+    return found
 
 
-def listed_by(snapshots: Iterable[Snapshot], store: ObjectStore, *, deleted: bool) -> set[str]:
-    """Paths of the files in the readable manifests of *snapshots*; with *deleted* also of those that a manifest removes."""
+def listed_by(snapshots: Iterable[Snapshot], store: ObjectStore, *, deleted: bool, strict: bool) -> set[str]:
+    """Paths of the files in the manifests of *snapshots*; with *deleted* also of those that a manifest removes.
+
+    Strict and StoreFailed as for `manifests_of`.
+    """
     paths: set[str] = set()
-    for manifest in manifests_of(snapshots, store).values():
-        for entry in read_manifest(manifest, store, live=False).entries:
+    for manifest in manifests_of(snapshots, store, strict=strict).values():
+        seen = read_manifest(manifest, store, live=False)
+        if strict and seen.problem is not None:
+            raise StoreFailed(f"{seen.path} cannot be read: {seen.problem.detail}")
+        for entry in seen.entries:
             if deleted or entry.status != ManifestEntryStatus.DELETED:
                 paths.add(entry.data_file.file_path)
     return paths
 
 
 def missing_from_lineage(metadata: TableMetadata, store: ObjectStore) -> dict[int, list[DataFile]]:
-    """What each snapshot that was left aside added and no snapshot of the lineage lists or removes, by snapshot id."""
+    """What each snapshot that was left aside added and no snapshot of the lineage lists or removes, by snapshot id.
+
+    Raises StoreFailed when something of the lineage cannot be read, since nothing could be said then.
+    """
     aside = left_aside(metadata)
     if not aside:
         return {}
     known = lineage(metadata)
-    seen = listed_by((one for one in metadata.snapshots if one.snapshot_id in known), store, deleted=True)
+    seen = listed_by((one for one in metadata.snapshots if one.snapshot_id in known), store, deleted=True, strict=True)
     missing: dict[int, list[DataFile]] = {}
     for snapshot in aside:
         for manifest in read_list(snapshot, store, live=False).manifests:

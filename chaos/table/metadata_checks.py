@@ -128,8 +128,15 @@ def check_snapshots(metadata: TableMetadata) -> Iterator[Finding]:
 
 
 def check_lineage(metadata: TableMetadata, store: ObjectStore) -> Iterator[Finding]:
-    """Appends that no branch leads to any more, whose files no snapshot of the lineage lists or removed."""
-    for snapshot_id, files in missing_from_lineage(metadata, store).items():
+    """Appends that no branch leads to any more, whose files no snapshot of the lineage lists or removed.
+
+    Nothing is said while the lineage itself cannot be read, which has findings of its own.
+    """
+    try:
+        missing = missing_from_lineage(metadata, store)
+    except StoreFailed:
+        return
+    for snapshot_id, files in missing.items():
         rows = sum(file.record_count for file in files)
         detail = f"{len(files)} of its files with {rows} rows are listed by no snapshot that leads to the current one"
         yield Finding("rolled-back", str(snapshot_id), detail)

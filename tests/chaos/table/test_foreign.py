@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 
 from chaos.table import foreign
-from chaos.table.errors import CatalogFailed, NotApplicable
+from chaos.table.errors import CatalogFailed, NotApplicable, StoreFailed
 from chaos.table.lineage import left_aside, missing_from_lineage
 from chaos.table.recreate import recreate, restore
 from chaos.table.store import FileIOStore
@@ -95,6 +96,23 @@ def test_a_rollback_is_undone_with_what_was_committed_since(lake: Lake) -> None:
         foreign.roll_back(lake.load(), 9)
 
 
+def test_adding_again_begins_anew_when_a_writer_was_faster(lake: Lake) -> None:
+    """Its rows are there too; nothing is there twice."""
+    foreign.roll_back(lake.load(), 1)
+    old = lake.load()
+    lake.load().append(rows(30, 10, hour=3))
+    with pytest.raises(CatalogFailed):
+        foreign.add_again(old, lake.store)
+    assert foreign.add_again(old, lake.store, lake.load) == 2
+    assert lake.ids() == [f"event-{number:06d}" for number in range(40)]
+    foreign.roll_back(lake.load(), 1)
+    late = lake.load()
+    lake.load().append(rows(40, 10, hour=3))
+    foreign.roll_back(lake.load(), 2)
+    with pytest.raises(CatalogFailed, match="set back once more"):
+        foreign.add_again(late, lake.store, lake.load)
+
+
 def test_what_was_added_again_and_then_compacted_is_not_missing(lake: Lake) -> None:
     """The lineage removed the file itself, so its rows are accounted for."""
     foreign.roll_back(lake.load(), 1)
@@ -164,3 +182,39 @@ def test_a_writer_that_creates_the_missing_table_loses_nothing(lake: Lake, monke
     monkeypatch.setattr(lake.catalog, "register_table", creates_first)
     assert restore(lake.catalog, dropped, lake.store, "t") == 2
     assert lake.ids() == [f"event-{number:06d}" for number in range(40)]
+
+
+class Deaf(FileIOStore):
+    """A store that does not return some objects, though they are there."""
+
+    def __init__(self, lake: Lake, part: str) -> None:
+        super().__init__(lake.load().io)
+        self.part = part
+
+    def get(self, path: str) -> bytes:
+        if self.part in path:
+            raise StoreFailed(f"{path}: it did not answer")
+        return super().get(path)
+
+
+@pytest.mark.parametrize("part", ["snap-", "-m0.avro"])
+def test_what_cannot_be_read_is_never_taken_for_not_needed(lake: Lake, part: str) -> None:
+    """Neither expiry nor clean-up deletes anything then, and nothing is added again."""
+    lake.load().append(rows(30, 10, hour=0))
+    foreign.compact(lake.load(), lake.store)
+    foreign.roll_back(lake.load(), 1)
+    deaf = Deaf(lake, part)
+    with pytest.raises(StoreFailed):
+        foreign.clean_orphans(lake.load(), deaf, now_s=time.time() + 9, min_age_s=0)
+    with pytest.raises(StoreFailed):
+        foreign.expire(lake.load(), deaf, lake.load)
+    assert len(lake.ids()) == 40
+    set_aside = Lake(_below(lake))
+    foreign.roll_back(set_aside.load(), 1)
+    with pytest.raises(StoreFailed):
+        foreign.add_again(set_aside.load(), Deaf(set_aside, part))
+
+
+def _below(lake: Lake) -> Path:
+    (lake.root / "second").mkdir()
+    return lake.root / "second"
