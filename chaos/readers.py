@@ -61,13 +61,14 @@ class Readers:
 
 def reader_environment(addresses: Addresses) -> dict[str, str]:
     """Return the environment of a process that reads the stack's tables directly."""
-    return {
-        **os.environ,
+    secrets = {
         "ICEQUAKE_S3_ACCESS_KEY": addresses.access_key,
         "ICEQUAKE_S3_SECRET_KEY": addresses.secret_key,
         "ICEQUAKE_CATALOG_CREDENTIAL": addresses.credential,
         "ICEQUAKE_CATALOG_TOKEN": addresses.catalog_token,
     }
+    inherited = {name: value for name, value in os.environ.items() if name not in secrets}
+    return inherited | {name: value for name, value in secrets.items() if value}
 
 
 class WarmJudge:

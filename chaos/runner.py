@@ -228,6 +228,7 @@ class Runner:
                 f"only {room // 1_000_000} MB are free where runs are kept ({self._request.runs}); free some."
             )
         self._check_faults()
+        self._permit_stack()
         self._warden.use_journal(self.run.journal, self.run.info.run_id)
         self._stack.note = self._say
         self._stack.reset()
@@ -246,6 +247,16 @@ class Runner:
             self._timeline.write("process", name="target", state="ready", pid=self._process.pid)
         self._auditor = self._readers.start_auditor(self._warden)
         self._sampler.start()
+
+    def _permit_stack(self) -> None:
+        """Raise NotAllowed for a store or catalog elsewhere that the target file does not allow."""
+        addresses = self._stack.addresses
+        for url in (addresses.s3_direct, addresses.catalog_direct):
+            host = urlsplit(url).hostname
+            if host not in LOOPBACK and host not in self._target.allow:
+                raise NotAllowed(
+                    f"{url} is not on this machine; list {host!r} under `allow` in the target file when it is yours."
+                )
 
     def _measure_stack(self) -> None:
         """Record what the storage can show, as tried now; one that the target does not use is left alone."""

@@ -26,6 +26,7 @@ from loadtests.records.target import CrashPoints, Process, Target, load_target
 
 TARGETS = Path(__file__).parent / "targets"
 POLL_S = 0.05
+SECRETIVE = ("AWS_", "S3_", "CATALOG_", "ICEQUAKE_S3_", "ICEQUAKE_CATALOG_")
 NOTHING: Mapping[str, str] = {}
 
 
@@ -222,8 +223,13 @@ def target_environment(placed: Placed, addresses: Addresses, table: str, run: Pa
     """
     data = run / "target-data"
     data.mkdir(mode=0o700, exist_ok=True)
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_", "CATALOG_"))}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(SECRETIVE)}
     capacity = placed.target.contract.capacity_events
+    key, secret = addresses.keys(direct=False)
+    oauth = {
+        "CATALOG_CREDENTIAL": addresses.credential,
+        "CATALOG_OAUTH2_URI": f"{addresses.catalog_faulted}/v1/oauth/tokens",
+    }
     return {
         **inherited,
         **({"ICEBERG_BUFFER_SIZE": str(capacity)} if capacity is not None else {}),
@@ -235,12 +241,11 @@ def target_environment(placed: Placed, addresses: Addresses, table: str, run: Pa
         "DATA_DIR": str(data.resolve()),
         "S3_ENDPOINT": addresses.s3_faulted,
         "S3_REGION": addresses.region,
-        "AWS_ACCESS_KEY_ID": addresses.access_key,
-        "AWS_SECRET_ACCESS_KEY": addresses.secret_key,
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": secret,
         "CATALOG_URI": addresses.catalog_faulted,
         "CATALOG_WAREHOUSE": addresses.warehouse,
-        "CATALOG_CREDENTIAL": f"{addresses.access_key}:{addresses.secret_key}",
-        "CATALOG_OAUTH2_URI": f"{addresses.catalog_faulted}/v1/oauth/tokens",
+        **({"CATALOG_TOKEN": addresses.catalog_token} if addresses.catalog_token else oauth),
         "TABLE_IDENTIFIER": table,
         "PYTHONPATH": str(PACKAGE_ROOT),
     }

@@ -30,6 +30,7 @@ _SECRETS = {
     "s3.access-key-id": "ICEQUAKE_S3_ACCESS_KEY",
     "s3.secret-access-key": "ICEQUAKE_S3_SECRET_KEY",
     "credential": "ICEQUAKE_CATALOG_CREDENTIAL",
+    "token": "ICEQUAKE_CATALOG_TOKEN",
 }
 _HIDDEN = "***"
 
@@ -84,7 +85,7 @@ def catalog_properties(given: Mapping[str, Any], environ: Mapping[str, str] = os
     """Return pyiceberg catalog properties with secrets filled in from the environment.
 
     A value `env:NAME` is replaced by that variable; a secret that is redacted or absent is taken from
-    ICEQUAKE_S3_ACCESS_KEY, ICEQUAKE_S3_SECRET_KEY or ICEQUAKE_CATALOG_CREDENTIAL where these are set.
+    ICEQUAKE_S3_ACCESS_KEY, ICEQUAKE_S3_SECRET_KEY, ICEQUAKE_CATALOG_CREDENTIAL or ICEQUAKE_CATALOG_TOKEN where these are set.
     """
     properties = {name: str(value) for name, value in given.items()}
     for name, value in properties.items():

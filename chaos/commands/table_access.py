@@ -24,6 +24,7 @@ _SECRETS = {
     "s3.access-key-id": "ICEQUAKE_S3_ACCESS_KEY",
     "s3.secret-access-key": "ICEQUAKE_S3_SECRET_KEY",
     "credential": "ICEQUAKE_CATALOG_CREDENTIAL",
+    "token": "ICEQUAKE_CATALOG_TOKEN",
 }
 
 

@@ -9,13 +9,18 @@ from chaos.stack.local import Stack, attach, saved_capabilities, start
 from chaos.stack.moto import Moto
 from chaos.stack.plan import Addresses, BackendFactory
 from chaos.stack.ports import Ports
+from chaos.stack.remote import Remote
 from chaos.stack.seaweedfs import SeaweedFS
 from chaos.stack.toxiproxy import Toxic, Toxics
 
-STACKS: dict[str, BackendFactory] = {"seaweedfs": SeaweedFS, "moto": Moto}
+STACKS: dict[str, BackendFactory] = {"seaweedfs": SeaweedFS, "moto": Moto, "remote": Remote}
 """Name on the command line -> what makes its storage and catalog."""
 
-CAPABILITIES: dict[str, dict[str, bool]] = {"seaweedfs": SeaweedFS.capabilities, "moto": Moto.capabilities}
+CAPABILITIES: dict[str, dict[str, bool]] = {
+    "seaweedfs": SeaweedFS.capabilities,
+    "moto": Moto.capabilities,
+    "remote": {},
+}
 """Name on the command line -> what it can show, as stated; :meth:`Stack.measure` tries it."""
 
 __all__ = [

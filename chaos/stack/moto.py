@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from chaos.stack.facade.config import Config
-from chaos.stack.plan import Credentials, write_private
+from chaos.stack.plan import CatalogAccess, Credentials, write_private
 from chaos.stack.ports import Ports
 from chaos.stack.service import Service, http
 from chaos.warden_client import PACKAGE_ROOT
@@ -36,6 +37,8 @@ class Moto:
 
     name = "moto"
     roles = ROLES
+    access = CatalogAccess()
+    resign: Mapping[str, object] | None = None
     capabilities = CAPABILITIES
     region = "us-east-1"
     bucket = "analytics"
@@ -44,6 +47,7 @@ class Moto:
 
     def __init__(self, directory: Path, ports: Ports, credentials: Credentials) -> None:
         self._directory = directory
+        self.credentials = self.target_credentials = credentials
         self._config = Config(
             host="127.0.0.1",
             s3_port=ports.take(),

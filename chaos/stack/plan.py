@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +32,8 @@ class Addresses:
     """Where everything is. URLs have no trailing slash; *faulted* ones lead through Toxiproxy, and the gateway.
 
     ``bucket`` is the table bucket, which takes only keys of the Iceberg layout; ``scratch_bucket`` an ordinary one.
+    ``target_access_key`` and its secret are what the target is given, where that is not the real pair. The catalog takes
+    ``catalog_token``, else ``catalog_credential``, else the key pair.
     """
 
     s3_direct: str
@@ -48,21 +50,45 @@ class Addresses:
     warehouse: str
     bucket: str
     scratch_bucket: str
+    target_access_key: str = field(default="", repr=False)
+    target_secret_key: str = field(default="", repr=False)
+    catalog_token: str = field(default="", repr=False)
+    catalog_credential: str = field(default="", repr=False)
+
+    @property
+    def credential(self) -> str:
+        """What the catalog's token endpoint takes, ``id:secret``; empty where a token is there already."""
+        return "" if self.catalog_token else self.catalog_credential or f"{self.access_key}:{self.secret_key}"
+
+    def keys(self, *, direct: bool) -> tuple[str, str]:
+        """The key pair for the object store on the *direct* or the faulted path."""
+        if direct or not self.target_access_key:
+            return self.access_key, self.secret_key
+        return self.target_access_key, self.target_secret_key
 
     def pyiceberg_properties(self, *, direct: bool) -> dict[str, str]:
         """Make the properties of ``pyiceberg.catalog.load_catalog``, for the *direct* or the faulted path; they hold secrets."""
         uri, endpoint = (self.catalog_direct, self.s3_direct) if direct else (self.catalog_faulted, self.s3_faulted)
+        key, secret = self.keys(direct=direct)
+        oauth = {"credential": self.credential, "oauth2-server-uri": f"{uri}/v1/oauth/tokens"}
         return {
             "type": "rest",
             "uri": uri,
             "warehouse": self.warehouse,
-            "credential": f"{self.access_key}:{self.secret_key}",
-            "oauth2-server-uri": f"{uri}/v1/oauth/tokens",
+            **({"token": self.catalog_token} if self.catalog_token else oauth),
             "s3.endpoint": endpoint,
-            "s3.access-key-id": self.access_key,
-            "s3.secret-access-key": self.secret_key,
+            "s3.access-key-id": key,
+            "s3.secret-access-key": secret,
             "s3.region": self.region,
         }
+
+
+@dataclass(frozen=True)
+class CatalogAccess:
+    """What a catalog takes: a bearer token, or else an OAuth2 client credential; both empty: the key pair of the store."""
+
+    token: str = field(default="", repr=False)
+    credential: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -76,7 +102,8 @@ class Credentials:
 class Backend(Protocol):
     """Storage and catalog as processes on this machine; made by a :data:`BackendFactory`.
 
-    ``roles`` says which of its services is ``storage`` and which ``catalog``; one may be both.
+    ``roles`` says which of its services is ``storage`` and which ``catalog``; one may be both. ``credentials`` are the store's;
+    the target gets ``target_credentials``, if that is another pair, and then ``resign`` says how the gateway signs for the store.
     """
 
     name: str
@@ -88,6 +115,10 @@ class Backend(Protocol):
     warehouse: str
     s3_url: str
     catalog_url: str
+    credentials: Credentials
+    target_credentials: Credentials
+    access: CatalogAccess
+    resign: Mapping[str, object] | None
 
     def services(self) -> list[Service]:
         """Write what the processes read, and describe them; raises ToolMissing."""
@@ -112,8 +143,7 @@ class Plan:
 
 def make_plan(make_backend: BackendFactory, directory: Path, ports: Ports, *, seed: int) -> Plan:
     """Choose ports and secrets, write configuration files below ``directory``; raises ToolMissing, PortTaken."""
-    credentials = Credentials()
-    backend = make_backend(directory / "storage", ports, credentials)
+    backend = make_backend(directory / "storage", ports, Credentials())
     inner = {name: f"127.0.0.1:{ports.take()}" for name in ("r2", "catalog")}
     routes = {
         name: Route(name, f"127.0.0.1:{ports.take()}", inner.get(name, NOWHERE)) for name in ("ingest", "r2", "catalog")
@@ -127,17 +157,21 @@ def make_plan(make_backend: BackendFactory, directory: Path, ports: Ports, *, se
         toxiproxy_api=f"http://127.0.0.1:{ports.take()}",
         gateway_control=f"http://127.0.0.1:{ports.take()}",
         gateway_token=secrets.token_urlsafe(32),
-        access_key=credentials.access_key,
-        secret_key=credentials.secret_key,
+        access_key=backend.credentials.access_key,
+        secret_key=backend.credentials.secret_key,
         region=backend.region,
         warehouse=backend.warehouse,
         bucket=backend.bucket,
         scratch_bucket=backend.scratch_bucket,
+        target_access_key=backend.target_credentials.access_key,
+        target_secret_key=backend.target_credentials.secret_key,
+        catalog_token=backend.access.token,
+        catalog_credential=backend.access.credential,
     )
     services = [
         *backend.services(),
         toxiproxy_service(addresses.toxiproxy_api),
-        _gateway(directory, addresses, inner, seed),
+        _gateway(directory, addresses, inner, seed, backend.resign),
     ]
     by_name = {service.name: service for service in services}
     return Plan(backend.name, addresses, routes, by_name, dict(backend.capabilities), dict(backend.roles))
@@ -160,7 +194,9 @@ def toxiproxy_service(url: str) -> Service:
     return Service("toxiproxy", [server, "-host", host, "-port", port], ready, env)
 
 
-def _gateway(directory: Path, addresses: Addresses, inner: dict[str, str], seed: int) -> Service:
+def _gateway(
+    directory: Path, addresses: Addresses, inner: dict[str, str], seed: int, resign: Mapping[str, object] | None
+) -> Service:
     config = directory / "gateway.json"
     upstream = {"r2": addresses.s3_direct, "catalog": addresses.catalog_direct}
     write_private(
@@ -171,6 +207,7 @@ def _gateway(directory: Path, addresses: Addresses, inner: dict[str, str], seed:
             "token": addresses.gateway_token,
             "seed": seed,
             "rewrite_s3_endpoint": addresses.s3_faulted,
+            "resign": resign,
         },
     )
 

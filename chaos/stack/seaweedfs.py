@@ -11,12 +11,13 @@ import importlib.metadata
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from pyarrow import fs
 
 from chaos.errors import ToolMissing
-from chaos.stack.plan import Credentials, write_private
+from chaos.stack.plan import CatalogAccess, Credentials, write_private
 from chaos.stack.ports import Ports
 from chaos.stack.service import Service, http
 
@@ -44,6 +45,8 @@ class SeaweedFS:
 
     name = "seaweedfs"
     roles = ROLES
+    access = CatalogAccess()
+    resign: Mapping[str, object] | None = None
     capabilities = CAPABILITIES
     region = "us-east-1"
     bucket = "analytics"
@@ -52,7 +55,7 @@ class SeaweedFS:
 
     def __init__(self, directory: Path, ports: Ports, credentials: Credentials) -> None:
         self._directory = directory
-        self._credentials = credentials
+        self._credentials = self.credentials = self.target_credentials = credentials
         self._http = {role: ports.take_apart(_GRPC_OFFSET) for role in _ROLES}
         self._grpc = {role: port + _GRPC_OFFSET for role, port in self._http.items()}
         self._iceberg = ports.take()

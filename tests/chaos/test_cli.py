@@ -62,7 +62,7 @@ def sentence(capsys: pytest.CaptureFixture[str]) -> str:
         ("run control --seed x", r"icequake: Invalid value for '--seed': 'x' is not a valid integer"),
         ("run control --seed -1", r"icequake: Invalid value for '--seed': -1 is not in the range"),
         ("run control --runs a-file", r"icequake: Invalid value for '--runs': Directory 'a-file' is a file; "),
-        ("run control --stack moon", r"icequake: there is no stack 'moon'; there are seaweedfs, moto, and `up` for a running one\."),
+        ("run control --stack moon", r"icequake: there is no stack 'moon'; there are seaweedfs, moto, remote, and `up` for a running one\."),
         ("run nonsense", r"icequake: there is no scenario 'nonsense'; there are .*control, "),
         ("run none.yaml", r"icequake: the scenario file none\.yaml does not exist\."),
         ("run broken.yaml", r"icequake: broken\.yaml:2: expected ',' or '\]'"),
