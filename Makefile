@@ -3,7 +3,7 @@ PYTHON ?= python3
 ICEQUAKE := .venv/bin/icequake
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test gameday test test-all control list bench heal clean
+.PHONY: help setup setup-test gameday test test-all control smoke nightly list bench heal clean
 
 help: ## Show the chores
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,12 @@ gameday: setup ## One bad day for two collectors: the reference must PASS, a nai
 
 control: setup ## The control experiment: nothing breaks, everything must be there (icequake run control)
 	@$(ICEQUAKE) run control
+
+smoke: setup ## Five minutes of runs, and the history page (icequake nightly --preset smoke)
+	@$(ICEQUAKE) nightly --preset smoke
+
+nightly: setup ## Half an hour of runs, trends, index page and mail body, for a scheduler (icequake nightly)
+	@$(ICEQUAKE) nightly
 
 list: setup ## Scenarios, faults, targets, traffic (icequake list)
 	@$(ICEQUAKE) list

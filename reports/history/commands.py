@@ -20,6 +20,7 @@ from reports.history.compare import Comparison, compare
 from reports.history.entry import FIGURES, Entry, as_json, entry_of, read_history
 from reports.history.page import Trend, as_rows, trends_of, write_page
 from reports.history.pins import pin, pinned_nights, read_baselines
+from reports.history.prune import prune
 from reports.history.trend import integrity
 from reports.history.wording import change_text, duration_text, figure_text, when
 from reports.run_argument import find_run
@@ -54,6 +55,8 @@ def span_s(text: str) -> float:
     "--expect-within", metavar="SPAN", help="Exit 1 unless such a run ended with a verdict within SPAN (26h, 90m, 2d)."
 )
 @click.option("--page", type=click.Path(path_type=Path, dir_okay=False), help="Write an index page (HTML) of all runs, with trends.")  # fmt: skip
+@click.option("--prune", "prune_", is_flag=True, help="Strip passed runs but the newest --keep to their verdict, documents and report.")  # fmt: skip
+@click.option("--keep", type=click.IntRange(0), default=20, show_default=True, help="With --prune.")
 @click.option("--json", "as_json_", is_flag=True, help="Print JSON.")
 def history(
     runs: Path,
@@ -62,6 +65,8 @@ def history(
     last: int,
     expect_within: str | None,
     page: Path | None,
+    prune_: bool,
+    keep: int,
     as_json_: bool,
 ) -> None:
     """List what was run and what it came to, newest last.
@@ -70,6 +75,10 @@ def history(
     """
     try:
         found = _chosen(read_history(runs), scenario, target)
+        if prune_:
+            stripped, freed = prune(found, keep)
+            click.echo(f"{stripped} runs stripped, {freed / 2**20:,.1f} MiB freed")
+            return
         if page is not None:
             pins = pinned_nights(read_baselines(runs))
             write_page(page, found, trends_of(found, pins), f"icequake: {len(found)} runs")

@@ -1,0 +1,62 @@
+"""What a person reads in the morning: a subject and at most fifteen lines; and the same for a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from reports.history.page import Trend
+from reports.history.wording import change_text
+from reports.nightly.night import NightRun, exit_code
+from reports.screen import visible
+
+LINES_MAX = 15
+WORDS = {0: "PASS", 1: "FAIL", 2: "INCONCLUSIVE", 255: "ERROR"}
+
+
+def subject(runs: Sequence[NightRun], preset: str, regressions: Sequence[Trend]) -> str:
+    """Return the subject: verdict first."""
+    good = sum(run.as_expected for run in runs)
+    slower = f", {len(regressions)} regressions" if regressions else ""
+    return f"{WORDS[exit_code(list(runs))]}  icequake {preset}: {good} of {len(runs)} runs as expected{slower}"
+
+
+def body(runs: Sequence[NightRun], preset: str, trends: Sequence[Trend]) -> str:
+    """Return the body: what was not as expected first, then regressions, then the rest as far as there is room."""
+    regressions = [trend for trend in trends if trend.drift.worse]
+    wrong = [run for run in runs if not run.as_expected]
+    lines = [subject(runs, preset, regressions)]
+    lines += [visible(run.line()) for run in wrong]
+    lines += [_trend_line(trend) for trend in regressions]
+    lines += [visible(run.line()) for run in runs if run.as_expected]
+    if len(lines) > LINES_MAX:
+        rest = len(lines) - LINES_MAX + 1
+        lines = [*lines[: LINES_MAX - 1], f"... and {rest} more lines: see the index page"]
+    return "\n".join(lines) + "\n"
+
+
+def _trend_line(trend: Trend) -> str:
+    drift = trend.drift
+    return f"REGRESSION   {drift.figure.name} of {trend.kind[0]} on {trend.kind[1]}: {change_text(drift.change)} since run {drift.since}"
+
+
+def payload(runs: Sequence[NightRun], preset: str, trends: Sequence[Trend]) -> dict[str, Any]:
+    """Return what a webhook is sent: `text` is what chat services show."""
+    regressions = [trend for trend in trends if trend.drift.worse]
+    return {
+        "text": body(runs, preset, trends),
+        "subject": subject(runs, preset, regressions),
+        "verdict": WORDS[exit_code(list(runs))],
+        "runs": [
+            {
+                "scenario": run.asked.scenario,
+                "target": run.asked.target,
+                "verdict": None if run.verdict is None else run.verdict.value,
+                "expected": run.asked.expect.value,
+                "headline": run.headline,
+                "run": None if run.root is None else run.root.name,
+            }
+            for run in runs
+        ],
+        "regressions": [_trend_line(trend) for trend in regressions],
+    }
