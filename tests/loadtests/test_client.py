@@ -1,4 +1,6 @@
 import gc
+import json
+import os
 import socket
 import subprocess
 import sys
@@ -26,23 +28,28 @@ HELLO = Message((("Content-Type", "application/json"),), b'{"events":[]}')
 
 CLIENT = textwrap.dedent("""
     import gevent.monkey; gevent.monkey.patch_all()  # as Locust does
-    import sys, json
+    import json, os, sys
     from loadtests.client import Connection
     from loadtests.endpoint import Endpoint
     from loadtests.events import Message
-    connection = Connection(Endpoint.parse(sys.argv[1]), timeout_s=float(sys.argv[3]))
+    options = json.loads(os.environ.get("OPTIONS", "{}"))
+    connection = Connection(
+        Endpoint.parse(sys.argv[1]), timeout_s=float(sys.argv[3]), keep_alive=options.get("keep_alive", True)
+    )
+    body = b'{"events":[]}' + b" " * options.get("blanks", 0)
     for _ in range(int(sys.argv[2])):
         if sys.argv[4:]:
             sys.stdin.readline()
-        answer = connection.exchange(Message((("Content-Type", "application/json"),), b'{"events":[]}'))
+        answer = connection.exchange(Message((("Content-Type", "application/json"),), body))
         print(json.dumps([answer.status, answer.content_type, answer.retry_after_s]), flush=True)
 """)
 
 
-def gevent_answers(url: str, count: int = 1, timeout_s: float = 5.0) -> list[Answer]:
+def gevent_answers(url: str, count: int = 1, timeout_s: float = 5.0, **options: object) -> list[Answer]:
     """Answers as Locust's process would see them: gevent patched, hence a process of its own."""
     argv = [sys.executable, "-c", CLIENT, url, str(count), str(timeout_s)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    environment = {**os.environ, "OPTIONS": json.dumps(options)}
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60, env=environment)
     null = None
     return [Answer(*eval(line, {"null": null})) for line in done.stdout.splitlines()]
 
@@ -80,6 +87,32 @@ def test_what_comes_back_is_told_apart(answers, reply, keep, expected):
     """A whole answer gives its status; a cut, a missing and a foreign one each have a status of their own."""
     with serving(always(reply, keep=keep)) as server:
         assert answers(server.url) == [expected]
+
+
+def test_without_keep_alive_each_request_opens_a_connection():
+    """And says that it will close it."""
+    with serving(always(ACCEPTED)) as server:
+        assert gevent_answers(server.url, 3, keep_alive=False) == [Answer(202)] * 3
+
+        assert server.connections == 3
+        assert all(b"Connection: close\r\n" in request.head for request in server.requests)
+
+
+def test_an_answer_before_the_body_was_read_is_an_answer():
+    """A server that refuses by the head of a large request and closes: its 413 is known, though sending failed."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+        refusing = threading.Thread(target=refuse)
+        refusing.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/events"
+        assert gevent_answers(url, blanks=20_000_000) == [Answer(413)]
+        refusing.join(timeout=5)
 
 
 @both
