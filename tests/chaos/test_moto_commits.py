@@ -11,16 +11,18 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import requests
 from pyiceberg.catalog import load_catalog
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import new_table_metadata
 from pyiceberg.table.sorting import NullOrder, SortField, SortOrder
-from pyiceberg.table.update import AddSortOrderUpdate, SetDefaultSortOrderUpdate
+from pyiceberg.table.update import AddSortOrderUpdate, SetDefaultSortOrderUpdate, SetPropertiesUpdate
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import NestedField, StringType
 from sqlalchemy import Engine, create_engine
@@ -28,7 +30,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from chaos.stack import Stack
-from chaos.stack.facade.commits import _renumbered, _version
+from chaos.stack.facade.commits import Change, Committer, _renumbered, _version
 from chaos.stack.facade.errors import Unprocessable
 from chaos.stack.facade.replies import LIFETIME_S, Replies, fingerprint
 from tests.chaos.catalog_conformance import Http, Served, append_updates, error
@@ -68,6 +70,72 @@ class TestWithoutServer:
     def test_a_metadata_file_has_its_number_in_its_name(self, name: str, number: int) -> None:
         """A registered file may have any name."""
         assert _version(f"s3://bucket/t/metadata/{name}") == number
+
+
+class Interrupted(Exception):
+    """Stands for whatever may go wrong before a commit is one."""
+
+
+class Overtaken:
+    """A requirement that holds, while another client commits."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        self._meanwhile = meanwhile
+
+    def validate(self, _: object) -> None:
+        self._meanwhile()
+
+
+class TestAtOnce:
+    """Pointers of several tables move together, on the local disk."""
+
+    @pytest.fixture
+    def sql(self, tmp_path: Path) -> Iterator[SqlCatalog]:
+        catalog = SqlCatalog("local", uri=f"sqlite:///{tmp_path / 'catalog.db'}", warehouse=f"file://{tmp_path}")
+        catalog.create_namespace("ns")
+        for table in ("a", "b"):
+            catalog.create_table(f"ns.{table}", Schema(NestedField(1, "id", StringType(), required=False)))
+        yield catalog
+        catalog.close()
+
+    @staticmethod
+    def change(table: str, owner: str, *requirements: object) -> Change:
+        update = SetPropertiesUpdate.model_validate({"action": "set-properties", "updates": {"owner": owner}})
+        return Change(("ns", table), cast(Any, requirements), [update])
+
+    @staticmethod
+    def owners(sql: SqlCatalog) -> list[str | None]:
+        return [sql.load_table(f"ns.{table}").properties.get("owner") for table in ("a", "b")]
+
+    @staticmethod
+    def files(tmp_path: Path) -> int:
+        return len(list(tmp_path.rglob("*.metadata.json")))
+
+    def test_both_or_none(self, sql: SqlCatalog, tmp_path: Path) -> None:
+        """What fails inside the transaction takes all of it back, files too; without a failure both are changed."""
+
+        def fail(*_: object) -> None:
+            raise Interrupted
+
+        both = [self.change("a", "ann"), self.change("b", "bob")]
+        with pytest.raises(Interrupted):
+            Committer(sql, {}).commit(both, fail)
+        assert (self.owners(sql), self.files(tmp_path)) == ([None, None], 2)
+        Committer(sql, {}).commit(both)
+        assert (self.owners(sql), self.files(tmp_path)) == (["ann", "bob"], 4)
+
+    def test_a_commit_that_came_first_on_one_of_them(self, sql: SqlCatalog, tmp_path: Path) -> None:
+        """Another client commits on the second table after it was read: the first stays as it was."""
+        other = Overtaken(lambda: Committer(sql, {}).commit([self.change("b", "eve")]))
+        with pytest.raises(CommitFailedException, match=r"another commit came first: ns\.b"):
+            Committer(sql, {}).commit([self.change("a", "ann"), self.change("b", "bob", other)])
+        assert (self.owners(sql), self.files(tmp_path)) == ([None, "eve"], 3)
+
+    def test_a_commit_that_changes_nothing_writes_nothing(self, sql: SqlCatalog, tmp_path: Path) -> None:
+        """It is answered with what is there."""
+        location = sql.load_table("ns.a").metadata_location
+        [response] = Committer(sql, {}).commit([Change(("ns", "a"), [], [])])
+        assert (response.metadata_location, self.files(tmp_path)) == (location, 2)
 
 
 class TestAnswersKept:
