@@ -77,9 +77,17 @@ def scenario_rows() -> Rows:
 
 
 def fault_rows() -> Rows:
-    yield "fault", "breaks", "mechanism", "parameters"
+    yield "fault", "breaks", "mechanism", "bites at", "tier", "parameters"
     for name, spec in catalogue().items():
-        yield f"`{name}`", spec.about, spec.mechanism, f"`{flow(spec.params)}`" if spec.params else ""
+        stages = ", ".join(spec.stages)
+        yield (
+            f"`{name}`",
+            spec.about,
+            spec.mechanism,
+            stages,
+            spec.micro.tier,
+            f"`{flow(spec.params)}`" if spec.params else "",
+        )
 
 
 def mechanism_rows() -> Rows:
