@@ -152,8 +152,10 @@ class Flusher:
                 return False
             except CollectorError as exc:
                 log.warning("draining: %s", exc)
-            if self._buffer.outstanding:
                 pause.wait(min(0.5, left))
+            else:
+                if self._buffer.outstanding:
+                    pause.wait(min(0.5, left))
         return True
 
     def stop(self) -> None:

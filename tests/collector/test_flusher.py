@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from collector.buffer import Buffer
 from collector.cloudevents import Event
 from collector.config import FlushPolicy
-from collector.errors import CollectorError
+from collector.errors import BufferUnavailable, CollectorError
 from collector.flusher import Flusher, FlushResult
 from tests.collector.keep_support import (
     DirectoryTable,
@@ -218,6 +219,11 @@ class _RealTime(ManualClock):
             return self.now
 
 
+class _PassingTime(ManualClock):
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
 def test_the_thread_flushes_drains_and_stops(tmp_path: Path) -> None:
     """Started, it flushes what reaches the threshold; drain empties the buffer; stop ends the thread."""
     clock = _RealTime()
@@ -258,6 +264,28 @@ def test_a_drain_that_cannot_finish_leaves_the_rest_on_disk(tmp_path: Path) -> N
     flusher.stop()
     assert buffer.snapshot().events == 5
     buffer.close()
+
+
+def test_a_drain_tries_no_faster_while_the_buffer_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk makes each attempt fail at once; that must not become a busy loop until the deadline."""
+    clock = _PassingTime()
+    buffer = make_buffer(tmp_path / "buffer", clock)
+    attempts = []
+
+    def full(keys: object) -> None:
+        attempts.append(keys)
+        raise BufferUnavailable("the disk is full")
+
+    monkeypatch.setattr(buffer, "seal", full)
+    flusher = make_flusher(buffer, DirectoryTable(tmp_path / "table"), clock)
+    flusher.start()
+    buffer.submit(events(0, 5)).result()
+    assert not flusher.drain(0.05)
+    flusher.stop()
+    buffer.close()
+    assert 1 <= len(attempts) <= 3
 
 
 def test_a_flush_says_what_made_it_due_and_where_its_time_went(bench: Bench) -> None:
