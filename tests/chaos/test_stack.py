@@ -4,7 +4,7 @@ import stat
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from chaos.errors import BadState, ChaosError, NotReady, PortTaken, StackInUse, 
 from chaos.journal import open_entries
 from chaos.setup import SetupError, find_toxiproxy
 from chaos.stack import STACKS, Stack, attach, start
+from chaos.stack.plan import CatalogAccess, Credentials
 from chaos.stack.ports import Ports
 from chaos.stack.seaweedfs import find_weed
 from chaos.stack.service import Service, http
@@ -311,6 +312,9 @@ class Unlucky:
     s3_url = catalog_url = "http://127.0.0.1:1"
     capabilities: dict[str, bool] = {}  # noqa: RUF012
     roles: dict[str, str] = {}  # noqa: RUF012
+    credentials = target_credentials = Credentials()
+    access = CatalogAccess()
+    resign: Mapping[str, object] | None = None
 
     def __init__(self, words: str) -> None:
         self.words = words
