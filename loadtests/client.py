@@ -44,6 +44,7 @@ class Connection:
 
     def __init__(self, endpoint: Endpoint, *, timeout_s: float, keep_alive: bool = True) -> None:
         self._endpoint = endpoint if keep_alive else endpoint.with_header("Connection", "close")
+        self._keep_alive = keep_alive
         self._timeout_s = timeout_s
         self._socket: Any = None
 
@@ -120,7 +121,7 @@ class Connection:
             except (httptools.HttpParserError, httptools.HttpParserUpgrade):
                 self.close()
                 return Answer(Status.OTHER)
-        if not reading.keep_alive:
+        if not (reading.keep_alive and self._keep_alive):
             self.close()
         return reading.answer()
 
