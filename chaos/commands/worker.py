@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from chaos.warden_client import PACKAGE_ROOT
     "--processes", type=click.IntRange(1, 256), default=1, show_default=True, help="Generator processes here."
 )
 @click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=RUNS, show_default=True, help="Where a copy of the records is kept.")  # fmt: skip
-def worker(master: str, processes: int, runs: Path) -> int:
+def worker(master: str, processes: int, runs: Path) -> None:
     """Join the test whose master listens at HOST:PORT (`--join` of run and live), until it ends.
 
     Both its port and the port that events go to must be reachable under 127.0.0.1, as through an SSH tunnel. Records are sent to
@@ -34,7 +33,4 @@ def worker(master: str, processes: int, runs: Path) -> int:
         "--master-host", host, "--master-port", port, "--runs", str(runs.resolve()), "--apart", "--loglevel", "WARNING",
     ]  # fmt: skip
     argv += ["--processes", str(processes)] if processes > 1 else []
-    try:
-        return subprocess.run(argv, env={**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)}, check=False).returncode
-    except KeyboardInterrupt:
-        return 0
+    os.execve(sys.executable, argv, {**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)})  # noqa: S606  # signals go to Locust itself

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +12,14 @@ import pytest
 from loadtests.errors import GeneratorFailed
 from loadtests.gathering import declare_unknown, write_at
 from loadtests.records.histogram import merged
-from loadtests.records.identity import Identity, parse_source
 from loadtests.records.jsonl import read_jsonl
 from loadtests.records.ledger import LedgerWriter, Outcome, read_ledgers
 from loadtests.records.rundir import RunDir
 from loadtests.remote import Lease, Offer, machine, offer_of
-from reports.obligations import ACKED, ATTEMPTED, UNKNOWN, History, fold
+from reports.obligations import ACKED, ATTEMPTED, UNKNOWN, fold
+from tests.loadtests.crowd import having, locust, received, wait_for
 from tests.loadtests.runs import make_run
-from tests.loadtests.servers import ACCEPTED, Served, always, free_port, serving
-
-ROOT = Path(__file__).parents[2]
+from tests.loadtests.servers import ACCEPTED, always, free_port, serving
 
 
 @pytest.mark.parametrize(
@@ -97,43 +89,6 @@ def test_of_a_lost_worker_only_what_may_have_been_sent_is_unknown(tmp_path: Path
     assert (flags & ATTEMPTED).all()
     assert np.flatnonzero(flags & ACKED).tolist() == list(range(10))
     assert np.flatnonzero(flags & UNKNOWN).tolist() == list(range(20, 50))
-
-
-def locust(*args: str, **env: str) -> subprocess.Popen[str]:
-    argv = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", *args]
-    return subprocess.Popen(
-        argv, cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def wait_for(holds: Callable[[], bool], what: str) -> None:
-    end, never = time.monotonic() + 40, threading.Event()
-    while not holds():
-        assert time.monotonic() < end, f"waited in vain for {what}"
-        never.wait(0.05)
-
-
-def received(run: RunDir, requests: list[Served]) -> set[tuple[int, int]]:
-    """Producer and sequence of every event that the server got."""
-    identity, found = Identity(run.info.seed, run.info.run_id), set()
-    for request in requests:
-        events = json.loads(request.body)
-        for event in events:
-            parsed = parse_source(event["source"])
-            assert parsed is not None
-            (sequence,) = identity.invert(parsed[1], np.array([event["id"].encode()], dtype="S16"))
-            found.add((parsed[1], int(sequence)))
-    return found
-
-
-def having(history: History, bit: int) -> set[tuple[int, int]]:
-    """Producer and sequence of every event of the ledgers with a flag."""
-    return {
-        (owed.producer, first + int(at))
-        for owed in history.producers.values()
-        for first, count in [(owed.first, owed.last + 1 - owed.first)]
-        for at in np.flatnonzero(owed.spread(owed.flags, first, count) & bit)
-    }
 
 
 @pytest.mark.integration
