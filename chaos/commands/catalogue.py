@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import tempfile
-import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -19,17 +14,15 @@ from chaos.errors import BadInput
 from chaos.faults import FaultSpec, catalogue
 from chaos.faults.kills import kills
 from chaos.guard import refuse
-from chaos.leftovers import describe, heal_leftovers
 from chaos.stack import STACKS
 from chaos.target import find_target
+from chaos.trials.campaign import Campaign
 from chaos.trials.files import write_report
 from chaos.trials.marks import WIDTH
 from chaos.trials.matrix import REFERENCE, Matrix, make_matrix
 from chaos.trials.mutants import FILE, Mutants
-from chaos.trials.outcome import Kept, Outcome, Trial, Word, worst
+from chaos.trials.outcome import Kept, Outcome, Trial
 from chaos.trials.plan import plan_for
-from chaos.trials.pool import Event, Pool
-from chaos.trials.progress import TrialProgress
 from chaos.trials.terminal import show
 from chaos.trials.worker_process import Workplace
 
@@ -107,8 +100,7 @@ def catalogue_command(
         trials = list(_trials(chosen, target, mutants, more))
         workplace = Workplace(stack, runs, new_seed() if seed is None else seed)
         done = Campaign(console, workplace, jobs=1 if stack == "up" else jobs)
-        with _sigterm_is_ctrl_c():
-            done.run(trials)
+        done.run(trials)
     _print(console, _matrix(chosen, done.outcomes, target), report)
     return done.close(trials)
 
@@ -161,65 +153,3 @@ def _print(console: Console, matrix: Matrix, report: Path | None) -> None:
                 console.print(f"Report    {path}", highlight=False, soft_wrap=True)
         except OSError as error:
             raise BadInput(f"the report cannot be written: {error}.") from error
-
-
-@dataclass
-class Campaign:
-    """The trials of one command: shown as they end, and kept."""
-
-    console: Console
-    workplace: Workplace
-    jobs: int
-    outcomes: list[Outcome] = field(default_factory=list)
-    interrupted: bool = False
-    started: float = field(default_factory=time.monotonic)
-
-    def run(self, trials: Sequence[Trial]) -> None:
-        """Do them. Ctrl-C heals, ends, and is noted. Raises ChaosError when a stack could not be started."""
-        self.workplace.runs.mkdir(parents=True, exist_ok=True)
-        for one in heal_leftovers(self.workplace.runs):
-            self._say(f"left over from an earlier run: {describe(one)}")
-        kept = Kept(self.workplace.runs)
-        with TrialProgress(self.console, trials=len(trials), jobs=min(self.jobs, len(trials))) as progress:
-
-            def heard(event: Event) -> None:
-                progress.event(event)
-                if event.outcome is not None:
-                    self.outcomes.append(event.outcome)
-                    if event.outcome.word is not Word.STOPPED:
-                        kept.add(event.outcome)
-
-            try:
-                Pool(self.workplace, jobs=self.jobs, listener=heard).run(trials)
-            except KeyboardInterrupt:
-                self.interrupted = True
-
-    def _say(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    def close(self, trials: Sequence[Trial]) -> int:
-        """Print the last line and return the exit code."""
-        counts = Counter(outcome.word for outcome in self.outcomes)
-        words = ", ".join(f"{counts[word]} {word}" for word in Word if counts[word])
-        minutes, seconds = divmod(round(time.monotonic() - self.started), 60)
-        for outcome in self.outcomes:
-            if outcome.word.exit_code and outcome.word is not Word.STOPPED:
-                self._say(
-                    f"{outcome.word}: {outcome.fault} on {outcome.target}; icequake report {outcome.run or '(no run)'}"
-                )
-        self._say(
-            f"{'stopped after ' if self.interrupted else ''}{len(self.outcomes)} of {len(trials)} trials in "
-            f"{minutes} min {seconds} s, {self.jobs} at a time, seed {self.workplace.seed}: {words or 'none ended'}"
-        )
-        code = worst(outcome.word for outcome in self.outcomes)
-        stopped = self.interrupted or len(self.outcomes) < len(trials)
-        return code if code in (1, 255) or not stopped else 2
-
-
-@contextmanager
-def _sigterm_is_ctrl_c() -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -13,6 +13,7 @@ from chaos import cli
 from chaos.commands import catalogue as command
 from chaos.errors import ChaosError
 from chaos.faults import catalogue
+from chaos.trials import campaign
 from chaos.trials.outcome import Kept, Trial, Word
 from chaos.trials.pool import Event
 from tests.chaos.trials.outcomes import KILLS, outcome
@@ -50,7 +51,7 @@ def pool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[FakePool]:
     """Trials without stacks, in an empty directory."""
     monkeypatch.chdir(tmp_path)
     FakePool.words, FakePool.ends_with, FakePool.trials = staticmethod(as_it_should_be), None, []
-    monkeypatch.setattr(command, "Pool", FakePool)
+    monkeypatch.setattr(campaign, "Pool", FakePool)
     monkeypatch.setattr(command, "kills", lambda: KILLS)
     monkeypatch.setattr(command, "FILE", mutants(tmp_path / "mutants.py"))
     return FakePool
@@ -108,7 +109,7 @@ def test_what_is_not_as_it_should_be_is_explained_and_is_the_exit_code(
     assert ended == code
     assert f"why {word}" in out
     mutant = KILLS["slow-r2"].mutant
-    assert f"{word}: slow-r2 on {mutant}; icequake report run-slow-r2-{mutant}\n" in out
+    assert f"{word}: slow-r2 on {mutant}; icequake report runs/run-slow-r2-{mutant}\n" in out
 
 
 def test_the_tiers(capsys: pytest.CaptureFixture[str]) -> None:
