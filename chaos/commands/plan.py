@@ -70,6 +70,8 @@ def _capabilities(stack: str, runs: Path, *, probe: bool) -> tuple[dict[str, boo
 
 def able(capabilities: dict[str, bool]) -> str:
     """Say in words what a stack shows, and what it lacks."""
+    if not capabilities:
+        return "what it shows is not known before it is tried"
     shows = ", ".join(name for name, able in sorted(capabilities.items()) if able)
     lacks = ", ".join(name for name, able in sorted(capabilities.items()) if not able)
     return f"shows {shows or 'nothing of note'}; lacks {lacks or 'nothing of note'}"
@@ -86,7 +88,7 @@ def _when(step: Step | DrillStep) -> str:
 def _step(step: Step, capabilities: dict[str, bool], *, starts_target: bool) -> str:
     mechanism = step.spec.build()
     problem = mechanism.problem(starts_target=starts_target)
-    lacks = [name for name in getattr(mechanism, "needs", ()) if not capabilities.get(name, False)]
+    lacks = [name for name in getattr(mechanism, "needs", ()) if not capabilities.get(name, True)]
     if problem is None and lacks:
         problem = f"the stack lacks {', '.join(lacks)}"
     skipped = f" (will be skipped: {problem}; the run cannot PASS)" if problem else ""
