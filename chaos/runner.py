@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from chaos import halt
 from chaos.display import Display
+from chaos.drills.desk import AdminClient, DrillFailed
 from chaos.drills.hands import Hands
 from chaos.drills.sent import Sent
 from chaos.drills.steps import DrillSteps
@@ -41,6 +42,7 @@ from chaos.table.errors import TableError
 from chaos.target import TargetProcess, place, target_environment
 from chaos.warden_client import Child, Warden
 from loadtests.records.documents import write_document
+from loadtests.records.quarantine import write_quarantine
 from loadtests.records.rundir import RoundTrip, RunDir, RunInfo, SettleEnd, new_run_id
 from loadtests.records.target import Target
 from loadtests.records.timeline import Timeline
@@ -181,6 +183,7 @@ class Runner:
         self._phase("heal", self._heal)
         self._phase("settle", self._settle)
         self._phase("verify", self._verify)
+        self._keep_quarantine()
 
     def _phase(self, name: str, work: Any) -> None:
         self.run.info.phase = name
@@ -450,6 +453,17 @@ class Runner:
         self._window.roundtrip = RoundTrip(
             ok=ok, producer=answer["producer"], first=answer["first"], buffered=self._sampler.buffered()
         )
+
+    def _keep_quarantine(self) -> None:
+        """Write down what the target keeps aside; one without an admin listener, or a quarantine, keeps nothing."""
+        admin = self._target.admin
+        if admin is None or self._process is None:
+            return
+        try:
+            answer = AdminClient(admin.url, self._placed.admin_token).read("quarantine")
+            write_quarantine(self.run.root, self.run.info.run_id, list(answer["events"]))
+        except (DrillFailed, LookupError, TypeError) as error:
+            self._timeline.write("note", text=f"the target's quarantine could not be read: {error}")
 
     def _wait_probe(self, probe_acked: int) -> bool:
         wanted = self._acked_now() + probe_acked

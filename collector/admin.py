@@ -21,6 +21,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from collector.cloudevents import Event
 from collector.errors import CollectorError
 from collector.landed import Landed
 from collector.lines import LineParser
@@ -142,6 +145,7 @@ class AdminApp:
         events = await asyncio.to_thread(self._vault.buffer.quarantine, QUARANTINE_MAX)
         listed = [
             {
+                **_identity(one.event),
                 "type": one.type,
                 "hour": one.hour,
                 "reason": one.reason,
@@ -173,6 +177,15 @@ class AdminApp:
             "discarded_events": state.discarded,
         }
         return json_response(200, document)
+
+
+def _identity(stored: bytes) -> dict[str, str]:
+    """``source`` and ``id`` of a quarantined event; nothing where the bytes are no event."""
+    try:
+        event = msgspec.msgpack.decode(stored, type=Event)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return {}
+    return {"source": event.source, "id": event.id}
 
 
 def _later(detail: str) -> Response:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+from loadtests.records.quarantine import read_quarantine
 from reports.anomalies import WHERE, cause_of_copies, describe, groups
 from reports.obligations import ACKED
 from reports.permitted import permitted_losses
@@ -43,6 +46,7 @@ def event_checks(records: RunRecords, result: Reconciliation) -> list[Check]:
         _missing(records, result, "lost"),
         _missing(records, result, "stuck"),
         _missing(records, result, "pending"),
+        _quarantined(records, result),
         _duplicated(records, result),
         _altered(records, result),
         _unexpected(records, result),
@@ -113,6 +117,25 @@ def _nothing_missing(records: RunRecords, result: Reconciliation, check_id: str,
         )
     return Check(
         id=check_id, verdict=Verdict.PASS, claim=right, counts={"acked": acked, "present": result.present_acked}
+    )
+
+
+def _quarantined(records: RunRecords, result: Reconciliation) -> Check:
+    """Kept aside is not lost: the target says which events they are, and why. It is no row either, and the verdict says so."""
+    found = result.sets["quarantined"]
+    claim = "no acknowledged event is kept aside in quarantine"
+    if found.events:
+        claim = (
+            f"{found.events:,} acknowledged events are in quarantine instead of the table, by the target's own word"
+        )
+    reasons = Counter(str(line.get("reason")) for line in read_quarantine(records.run.root))
+    return Check(
+        id="events.quarantined",
+        verdict=Verdict.PASS,
+        claim=claim,
+        counts={"quarantined": found.events, "listed": sum(reasons.values())},
+        examples=_examples(records, "quarantined", found),
+        evidence=[f"{count:,} x {reason[:200]}" for reason, count in reasons.most_common(5)],
     )
 
 

@@ -67,6 +67,8 @@ def _summary(totals: Totals, sections: Mapping[str, Mapping[str, Any]]) -> str:
     elif missing:
         word = "missing" if totals.lost else "stuck in the target" if totals.stuck else "not in the table yet"
         head = f"{missing:,} of {totals.acked:,} acknowledged events are {word}"
+    elif aside := sections["recovery"]["quarantined"]:
+        head = f"{present:,} acknowledged events are in the table, {aside:,} in the target's quarantine"
     else:
         head = f"all {present:,} acknowledged events are in the table"
     wrong = [f"{totals.duplicated:,} duplicated", f"{totals.altered:,} altered"]

@@ -57,7 +57,7 @@ def compare(records: RunRecords, *, keep: int = RANGES_KEPT) -> Reconciliation:
         caught_up_before_ns=last_heal_ns(records),
         boundaries_ns=ascription_boundaries(records.windows),
     )
-    return reconcile(records.history, records.files, punctual, keep=keep)
+    return reconcile(records.history, records.files, punctual, keep=keep, quarantined=records.quarantined)
 
 
 def verdict_on(records: RunRecords, result: Reconciliation) -> VerdictDoc:

@@ -205,6 +205,7 @@ def recovery(records: RunRecords, result: Reconciliation) -> dict[str, Any]:
         "acked_present": result.present_acked,
         "missing": missing.events,
         "missing_is": fate_of_missing(records, result) if missing.events else None,
+        "quarantined": result.sets["quarantined"].events,
         "missing_stages": {stage.name.lower(): n for stage, n in result.stages.items() if n},
         "duplicate_causes": duplicate_causes(records, duplicated),
         **({"damage": rows} if (rows := damage_section(records)) else {}),

@@ -20,7 +20,20 @@ from reports.stages import Stage
 I64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-SETS = ("missing", "duplicated", "altered", "unexpected", "resurrected", "recovered", "not_landed", "late")
+NOTHING: Mapping[int, U64] = {}
+NONE: U64 = np.empty(0, dtype=np.uint64)
+
+SETS = (
+    "missing",
+    "duplicated",
+    "altered",
+    "unexpected",
+    "resurrected",
+    "recovered",
+    "not_landed",
+    "late",
+    "quarantined",
+)
 _NO_FILE = -1
 
 
@@ -89,7 +102,8 @@ class Reconciliation:
     """Everything the comparison found.
 
     Attributes:
-        sets: By name from `SETS`. `missing` is acked and absent: lost, stuck or pending is for the judge to say.
+        sets: By name from `SETS`. `missing` is acked and absent: lost, stuck or pending is for the judge to say. What is
+            acked, absent and kept aside by the target is `quarantined` instead.
         stages: How many missing events got how far.
         rows_ours: Rows a scan returns for this run's sources, copies included, without strays.
         accounted: Rows that the walk accounted for; must equal `rows_ours`.
@@ -145,11 +159,17 @@ class Punctual:
 
 
 def reconcile(
-    history: History, files: Sequence[FileKeys], punctual: Punctual | None = None, *, keep: int = 1000
+    history: History,
+    files: Sequence[FileKeys],
+    punctual: Punctual | None = None,
+    *,
+    keep: int = 1000,
+    quarantined: Mapping[int, U64] = NOTHING,
 ) -> Reconciliation:
     """Compare what is owed with what is there.
 
     Args:
+        quarantined: Sequences that the target keeps aside, by producer.
         keep: At most so many ranges a set are kept; all events are counted.
     """
     result = Reconciliation()
@@ -161,7 +181,8 @@ def reconcile(
         _unattempted(result, producer, owed, mine, keep)
         if owed is not None:
             for first, count in windows(owed.first, owed.last):
-                _Window(result, owed, mine, first, count, punctual, keep).compare()
+                aside = quarantined.get(producer, NONE)
+                _Window(result, owed, mine, first, count, punctual, keep, aside).compare()
     return result
 
 
@@ -217,7 +238,10 @@ class _Window:
         count: int,
         punctual: Punctual | None,
         keep: int,
+        aside: U64,
     ) -> None:
+        self.aside = np.zeros(count, dtype=np.bool_)
+        self.aside[(aside[(aside >= first) & (aside < first + count)] - np.uint64(first)).astype(np.intp)] = True
         self.result, self.owed, self.first, self.count, self.keep = result, owed, first, count, keep
         self.punctual = punctual
         self.files = [f for f in files if f.found[owed.producer].keys.first < first + count]
@@ -252,7 +276,8 @@ class _Window:
         unknown, owed = self._have(UNKNOWN), ~self._have(EXEMPT)
         self.result.present_acked += int(np.count_nonzero(acked & present))
         self.result.unwanted += int(np.count_nonzero(~owed & present))
-        self._keep("missing", acked & owed & ~present)
+        self._keep("missing", acked & owed & ~present & ~self.aside)
+        self._keep("quarantined", acked & owed & ~present & self.aside)
         self._keep("duplicated", attempted & (self.copies > 1))
         self._keep("altered", attempted & owed & self.altered)
         self._keep("unexpected", ~attempted & present)
@@ -277,7 +302,7 @@ class _Window:
         self._keep("late", late)
         if punctual.caught_up_before_ns is not None:
             before = owed & (acked_ns <= punctual.caught_up_before_ns)
-            self.result.missing_before += int(np.count_nonzero(before & ~present))
+            self.result.missing_before += int(np.count_nonzero(before & ~present & ~self.aside))
             if (before & sighted).any():
                 newest = int(seen_ns[before & sighted].max())
                 self.result.last_sighting_ns = max(newest, self.result.last_sighting_ns or newest)

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from loadtests.records.errors import MissingRecord
-from loadtests.records.identity import Identity
+from loadtests.records.identity import U64, Identity, parse_source
 from loadtests.records.jsonl import read_jsonl
 from loadtests.records.ledger import Ledger, read_ledgers
+from loadtests.records.quarantine import read_quarantine
 from loadtests.records.rundir import RunDir, RunInfo, RunWindow
 from loadtests.records.series import read_series
 from loadtests.records.target import Target
@@ -74,6 +75,19 @@ class RunRecords:
     def identity(self) -> Identity:
         """What turns sequences into ids."""
         return Identity(self.info.seed, self.info.run_id)
+
+    @cached_property
+    def quarantined(self) -> dict[int, U64]:
+        """Events of this run that the target says it keeps aside: sorted sequences by producer."""
+        ids: dict[int, list[bytes]] = {}
+        for line in read_quarantine(self.run.root):
+            whose = parse_source(str(line.get("source")))
+            if whose is not None and whose[0] == self.info.run_id and len(str(line.get("id"))) == 16:
+                ids.setdefault(whose[1], []).append(str(line["id"]).encode())
+        return {
+            producer: np.unique(self.identity.invert(producer, np.array(found, dtype="S16")))
+            for producer, found in ids.items()
+        }
 
     @cached_property
     def by_number(self) -> dict[int, ObservedFile]:

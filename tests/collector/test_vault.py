@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import hypothesis.strategies as st
+import msgspec
 import pytest
 from hypothesis import given
 
@@ -21,6 +22,7 @@ from collector.crashpoints import CrashPoints
 from collector.errors import BufferFull, NotDiscarded, NotReplayed, StoreUnavailable, TableUnreadable
 from collector.landed import Landed
 from collector.lines import LineParser, to_line
+from collector.store import Poison
 from collector.vault import Vault
 from tests.collector.conftest import ADMIN_TOKEN, ENVIRON, Answer, call, make_service
 from tests.collector.keep_support import DirectoryTable, ManualClock, event, events, make_buffer, make_flusher
@@ -76,8 +78,6 @@ def test_an_event_of_the_largest_size_comes_back() -> None:
 
 
 def replace_data(one: Event, data: bytes, kind: int) -> Event:
-    import msgspec
-
     return msgspec.structs.replace(one, data=data, data_kind=kind)
 
 
@@ -373,6 +373,15 @@ def test_config_shows_every_variable_and_no_secret(buffer: Buffer) -> None:
     assert variables["CATALOG_TOKEN"] == ""
     assert b"secret-canary" not in answer.body
     assert ADMIN_TOKEN.encode() not in answer.body
+
+
+def test_quarantine_names_the_event(buffer: Buffer) -> None:
+    """By source and id, so that whoever sent it can account for it; bytes that are no event have none."""
+    good = event(3)
+    buffer.write(lambda store: store.insert_poison("f", [Poison("t", 1, "no", msgspec.msgpack.encode(good))], 0.0))
+    (listed,) = ask(buffer, "GET", "/admin/quarantine").json()["events"]
+
+    assert (listed["source"], listed["id"], listed["reason"]) == (good.source, good.id, "no")
 
 
 def test_quarantine_lists_reason_and_bytes(buffer: Buffer, vault: Vault) -> None:

@@ -73,7 +73,7 @@ def _counted(pairs: list[tuple[int, int]]) -> dict[int, Counted]:
     return {p: count(np.array(s, dtype=np.uint64)) for p, s in by_producer.items()}
 
 
-def naive(requests: list[Sent], tables: list[Rows]) -> dict[str, set[tuple[int, int]]]:
+def naive(requests: list[Sent], tables: list[Rows], aside: set[tuple[int, int]]) -> dict[str, set[tuple[int, int]]]:
     outcomes: dict[tuple[int, int], list[Outcome]] = defaultdict(list)
     exempt = set()
     for sent in requests:
@@ -92,7 +92,8 @@ def naive(requests: list[Sent], tables: list[Rows]) -> dict[str, set[tuple[int, 
         altered |= set(table.altered)
     there = set(copies)
     return {
-        "missing": acked - there - exempt,
+        "missing": acked - there - exempt - aside,
+        "quarantined": (acked - there - exempt) & aside,
         "duplicated": {e for e in there if copies[e] > 1 and e in outcomes},
         "altered": (altered & set(outcomes)) - exempt,
         "unexpected": there - set(outcomes),
@@ -137,15 +138,18 @@ TABLES = st.lists(
 
 
 @settings(max_examples=150, deadline=None)
-@given(REQUESTS, TABLES)
-@example([Sent(0, 0, 5, Outcome.ACKED)], [Rows([(0, 1)] * 300)])
-def test_the_sets_are_those_of_a_naive_model(requests: list[Sent], tables: list[Rows]) -> None:
-    """Whatever was sent and whatever is there, every set has exactly the events it should have."""
-    result = reconcile(history_of(requests), files_of(tables))
+@given(REQUESTS, TABLES, st.sets(EVENTS, max_size=20))
+@example([Sent(0, 0, 5, Outcome.ACKED)], [Rows([(0, 1)] * 300)], {(0, 2), (0, 9)})
+def test_the_sets_are_those_of_a_naive_model(
+    requests: list[Sent], tables: list[Rows], aside: set[tuple[int, int]]
+) -> None:
+    """Whatever was sent, is there or is kept aside, every set has exactly the events it should have."""
+    kept = {p: np.array(sorted(s for q, s in aside if q == p), dtype=np.uint64) for p, _ in aside}
+    result = reconcile(history_of(requests), files_of(tables), quarantined=kept)
 
-    assert sets_of(result) == naive(requests, tables)
+    assert sets_of(result) == naive(requests, tables, aside)
     assert {n: f.events for n, f in result.sets.items() if n != "late"} == {
-        n: len(s) for n, s in naive(requests, tables).items()
+        n: len(s) for n, s in naive(requests, tables, aside).items()
     }
 
 
