@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 import urllib.error
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -107,10 +107,20 @@ class TargetProcess:
         warden: Its parent.
         env: Its whole environment.
         log: Where its output goes.
+        on_ready: Told the process id whenever it has come up, the first time and again.
     """
 
-    def __init__(self, process: Process, *, warden: Warden, env: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        process: Process,
+        *,
+        warden: Warden,
+        env: Mapping[str, str],
+        log: Path,
+        on_ready: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._process, self._warden, self._log = process, warden, log
+        self._on_ready = on_ready
         self._env = {**env, **process.env}
         self._child: Child | None = None
 
@@ -145,6 +155,7 @@ class TargetProcess:
             if time.monotonic() > deadline:
                 raise NotReady("the target", self._process.ready_s, child.log_tail())
             time.sleep(POLL_S)
+        self._on_ready(child.pid)
 
     def ready(self) -> bool:
         """Tell whether it runs and says that it is ready."""

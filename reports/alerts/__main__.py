@@ -15,8 +15,9 @@ from chaos.alerting.errors import AlertRuleError
 from chaos.alerting.rules import read_rules, rule_file
 from chaos.alerting.words import figures_of, metrics_of, table_for
 from loadtests.records.errors import RecordError
-from loadtests.records.target import load_target
+from loadtests.records.target import Target, load_target
 from reports.alerts.assess import Assessment, Fired, RuleReport, assess, section
+from reports.alerts.dashboard import dashboard_json
 from reports.errors import ReportError
 from reports.run_argument import find_run
 from reports.runrecords import RunRecords, read_run
@@ -30,17 +31,24 @@ BAD_FILES = 254
 @click.option("--rules", type=click.Path(path_type=Path, dir_okay=False), help="Judge this Prometheus rule file instead of our table.")  # fmt: skip
 @click.option("--target", type=click.Path(path_type=Path, dir_okay=False), help="With --write: the target file whose metrics the rules name.")  # fmt: skip
 @click.option("--write", "write_to", type=click.Path(path_type=Path, dir_okay=False), help="Write our table as a Prometheus rule file for --target (or for the target of RUN).")  # fmt: skip
+@click.option("--dashboard", type=click.Path(path_type=Path, dir_okay=False), help="Write a Grafana dashboard for --target (or for the target of RUN).")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the assessment as JSON.")
 def main(
-    run: str | None, runs: Path, rules: Path | None, target: Path | None, write_to: Path | None, as_json: bool
+    run: str | None,
+    runs: Path,
+    rules: Path | None,
+    target: Path | None,
+    write_to: Path | None,
+    dashboard: Path | None,
+    as_json: bool,
 ) -> None:
     """Say for every alert when it crossed, fired and cleared in RUN, on the target's metrics and in truth.
 
     Exit codes: 0 no finding, 1 a finding (an alert that came too late, lied, or could not be evaluated), 254 bad arguments or files.
     """
     try:
-        if write_to is not None:
-            _write(write_to, target, None if run is None else read_run(find_run(runs, run)))
+        if write_to is not None or dashboard is not None:
+            _write(write_to, dashboard, _target(target, None if run is None else read_run(find_run(runs, run))))
             return
         if run is None:
             raise click.UsageError("RUN is missing: a run directory, `last`, or a run id")
@@ -59,22 +67,33 @@ def main(
     sys.exit(1 if found.findings else 0)
 
 
-def _write(path: Path, target: Path | None, records: RunRecords | None) -> None:
-    if target is not None:
-        chosen = load_target(target)
-    elif records is not None:
-        chosen = records.target
-    else:
-        raise click.UsageError("--write needs --target FILE or a RUN, whose metrics the rules are written for")
-    table = table_for(metrics_of(chosen) | figures_of(chosen))
-    header = f"# Alerts of {chosen.name}'s buffer, written by `icequake alerts --write`.\n"
-    try:
-        path.write_text(header + rule_file(table.groups), encoding="utf-8")
-    except OSError as error:
-        raise ReportError(f"{path} cannot be written: {error.strerror}.") from error
-    click.echo(f"{path}: {sum(len(group.rules) for group in table.groups)} alerts")
+def _target(path: Path | None, records: RunRecords | None) -> Target:
+    if path is not None:
+        return load_target(path)
+    if records is not None:
+        return records.target
+    raise click.UsageError("--write and --dashboard need --target FILE or a RUN, whose metrics they are written for")
+
+
+def _write(rules: Path | None, dashboard: Path | None, target: Target) -> None:
+    words = metrics_of(target)
+    table = table_for(words | figures_of(target))
+    if rules is not None:
+        header = f"# Alerts of {target.name}'s buffer, written by `icequake alerts --write`.\n"
+        _keep(rules, header + rule_file(table.groups))
+        click.echo(f"{rules}: {sum(len(group.rules) for group in table.groups)} alerts")
+    if dashboard is not None:
+        _keep(dashboard, dashboard_json(target.name, words, table.groups))
+        click.echo(f"{dashboard}: a Grafana dashboard; import it, and choose its Prometheus")
     for name, word in sorted(table.lacking.items()):
         click.echo(f"left out: {name}, since the target file names no metrics.{word}")
+
+
+def _keep(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ReportError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def show(found: Assessment, records: RunRecords, console: Console) -> None:

@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from chaos.alerting.promql import Expression
 from chaos.alerting.rules import parse_rules
+from chaos.alerting.words import figures_of, metrics_of, table_for
+from chaos.target import find_target
 from loadtests.records.ledger import Outcome
 from loadtests.records.series import SeriesWriter
 from loadtests.records.target import Metrics
 from reports.alerts.__main__ import main
 from reports.alerts.assess import Assessment, RuleReport, assess
+from reports.alerts.dashboard import dashboard
 from reports.alerts.truth import pending_by_type
 from reports.runrecords import RunRecords, read_run
 from tests.histories import HandMadeRun, mono_ns
@@ -156,3 +160,20 @@ def test_the_rules_are_written_for_a_target(run: HandMadeRun, tmp_path: Path) ->
     done = CliRunner().invoke(main, [str(run.written()), "--write", str(out)])
     assert done.exit_code == 0, done.output
     assert "left out" in done.output
+
+
+def test_the_dashboard_asks_what_the_target_has(run: HandMadeRun, tmp_path: Path) -> None:
+    """Every query is PromQL over metrics that the target file names; thresholds are the runbook's."""
+    target = find_target("reference")[1]
+    words = metrics_of(target)
+    drawn = dashboard("reference", words, table_for(words | figures_of(target)).groups)
+    queries = [one["expr"] for panel in drawn["panels"] for one in panel["targets"]]
+    assert len(queries) == 7
+    named = set().union(*(Expression.parse(text).metrics() for text in words.values()))
+    for query in queries[:-1]:
+        assert Expression.parse(query).metrics() <= named
+    steps = drawn["panels"][0]["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    assert [step["value"] for step in steps] == [None, 0.5, 0.7, 0.9]
+    out = tmp_path / "board.json"
+    assert CliRunner().invoke(main, [str(run.written()), "--dashboard", str(out)]).exit_code == 0
+    assert msgspec.json.decode(out.read_bytes())["title"] == "Event buffer of hand-made"
