@@ -29,14 +29,15 @@ from statistics import median
 import msgspec
 
 from loadtests.bench_children import Generator, Job, Measured
+from loadtests.records.ledger import LedgerWriter, Outcome
 
 USERS = 16
 BATCH = 100
 LEDGER_COST_MAX = 0.15
 HELD_PER_S = 5_000
 PRIORITY = -15
-OURS_RATE = 1_500
-"""Offered while ours is compared: enough to be busy, and held on a slow machine too."""
+OURS_RATE = 5_000
+"""Offered while ours is compared: enough to be busy all the time, as the others are."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def sink(log: Path | None = None) -> Iterator[tuple[str, int]]:
     """Run the server that keeps nothing; yield its URL and its process id. It writes *log* when it ends."""
     first, _ = cores()
     argv = [sys.executable, "-m", "loadtests.bench_server", *([str(log)] if log is not None else [])]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, start_new_session=True) as server:
         try:
             assert server.stdout is not None
             port = int(server.stdout.readline())
@@ -94,9 +95,14 @@ def cores() -> tuple[int | None, int | None]:
 
 
 def first_in_line(pid: int) -> None:
-    """Give a process priority over whatever else runs here, where that is allowed."""
+    """Give a process, the first of its session, priority over whatever else runs here, where that is allowed.
+
+    Linux shares processors by session first (autogroups), and only within one by priority.
+    """
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, PRIORITY)
+    with suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(PRIORITY))
 
 
 def _pin(pid: int, core: int | None) -> None:
@@ -110,7 +116,8 @@ def _pin(pid: int, core: int | None) -> None:
 def start(job: Job) -> subprocess.Popen[str]:
     """Start a generator on its core."""
     argv = [sys.executable, "-m", "loadtests.bench_children", msgspec.json.encode(job).decode()]
-    child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A session of its own: see `first_in_line`.
+    child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     _pin(child.pid, cores()[1])
     return child
 
@@ -198,6 +205,22 @@ def held(url: str, runs: str, *, rate: float, batch: int, seconds: float) -> Mea
     return finish(start(job))
 
 
+def ledger_us(directory: Path, pairs: int = 20_000) -> float:
+    """Return the CPU time in microseconds of what the ledger writes for one request: its attempt and its outcome."""
+    ledger = LedgerWriter(directory / "bench.ledger", run_id="ab12cd34", process="bench")
+    began_s = time.process_time()
+    for number in range(pairs):
+        first = number * BATCH
+        request = ledger.attempt(producer=0, first=first, count=BATCH, intended_ns=number, sent_ns=number)
+        ledger.done(
+            request, producer=0, first=first, count=BATCH, intended_ns=number, sent_ns=number, done_ns=number, status=202,
+            outcome=Outcome.ACKED,
+        )  # fmt: skip
+    spent_s = time.process_time() - began_s
+    ledger.close()
+    return spent_s * 1e6 / pairs
+
+
 def print_held(measured: Measured, *, rate: float, batch: int) -> None:
     """Print how well a rate was held."""
     sent = measured.requests / measured.seconds
@@ -219,14 +242,14 @@ def main() -> None:
     options = parser.parse_args()
     with sink() as (url, _), tempfile.TemporaryDirectory() as runs:
         results = compare(url, runs, rounds=options.rounds, seconds=options.seconds)
-        print_results(results)
+        print_results(results, ledger_us(Path(runs)))
         print("\nheld by one process, ledger on")
         for batch in (1, 20):
             measured = held(url, runs, rate=options.rate, batch=batch, seconds=options.held_seconds)
             print_held(measured, rate=options.rate, batch=batch)
 
 
-def print_results(results: Sequence[Result]) -> None:
+def print_results(results: Sequence[Result], alone_us: float) -> None:
     """Print the comparison, and what the ledger costs."""
     load = os.getloadavg()[0]
     print(f"load average {load:.1f} on {os.cpu_count()} processors; the more, the less these figures say\n")
@@ -238,8 +261,11 @@ def print_results(results: Sequence[Result]) -> None:
         print()
     by = {(result.name, result.batch): result.cpu_us_per_request for result in results}
     for batch in (1, BATCH):
-        cost = by[NAMES["ours"], batch] / by[NAMES["ours-no-ledger"], batch] - 1
-        print(f"the ledger costs {cost:+.1%} of CPU, {batch} events a request (to be below {LEDGER_COST_MAX:.0%})")
+        on_us, off_us = by[NAMES["ours"], batch], by[NAMES["ours-no-ledger"], batch]
+        print(
+            f"the ledger, {batch} a request: {on_us / off_us - 1:+.1%} of CPU on against off; its two writes alone take "
+            f"{alone_us:.1f} us, {alone_us / (on_us - alone_us):.1%} (to be below {LEDGER_COST_MAX:.0%})"
+        )
     if not shutil.which("wrk"):
         print("wrk is not installed, so it is not in the table")
 
