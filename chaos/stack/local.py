@@ -107,14 +107,12 @@ class Stack:
         Raises ChaosError when it does not even keep a table.
         """
         # it takes a second to import, and not every user of a stack measures it
-        from pyiceberg.exceptions import CommitFailedException, RESTError
-
-        from chaos.stack.probe import probe
+        from chaos.stack.probe import FAILURES, probe
 
         try:
             files = self.directory if "storage" in self._plan.roles else None
             self._measured = probe(self.pyiceberg_properties(direct=True), files)
-        except (RESTError, CommitFailedException, OSError) as error:
+        except FAILURES as error:
             raise ChaosError(f"the {self.name} stack does not keep a table: {error}") from error
         return self.capabilities()
 

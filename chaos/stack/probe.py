@@ -15,10 +15,12 @@ import pyarrow as pa
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import (
     CommitFailedException,
+    NoSuchNamespaceError,
     NoSuchTableError,
     NoSuchViewError,
     RESTError,
     TableAlreadyExistsError,
+    ValidationError,
 )
 from pyiceberg.table import Table
 
@@ -38,7 +40,11 @@ MEANINGS: dict[str, str] = {
 """Capability -> what it means when a stack has it."""
 
 _ROWS = pa.table({"id": ["a"]})
-_REFUSED = (RESTError, NoSuchTableError, OSError)
+FAILURES = (
+    RESTError, CommitFailedException, NoSuchNamespaceError, NoSuchTableError, ValidationError, OSError, ValueError,
+)  # fmt: skip
+"""What pyiceberg raises when catalog or store do not do what was asked; ValueError is an answer that cannot be read."""
+
 _BLOCK = 1 << 20
 
 
@@ -61,7 +67,7 @@ def probe(properties: Mapping[str, str], files: Path | None) -> dict[str, bool]:
         files: Where the servers of the stack keep what they keep; None for a storage elsewhere, which nobody here can kill.
 
     Raises:
-        RESTError, CommitFailedException, OSError: it cannot even keep a table.
+        One of FAILURES: it cannot even keep a table.
     """
     catalog = load_catalog("probe", **properties)
     namespace = f"probe_{secrets.token_hex(4)}"
@@ -75,7 +81,7 @@ def probe(properties: Mapping[str, str], files: Path | None) -> dict[str, bool]:
         }
     finally:
         for identifier in catalog.list_tables(namespace):
-            with contextlib.suppress(*_REFUSED):
+            with contextlib.suppress(*FAILURES):
                 catalog.purge_table(identifier)
         catalog.drop_namespace(namespace)
 
@@ -138,7 +144,7 @@ def _metadata_objects_matter(place: _Place) -> bool:
     try:
         place.catalog.load_table(place.table.name())
         return False
-    except RESTError:
+    except FAILURES:
         return True
     finally:
         _write(place.table, location, content)
@@ -180,7 +186,7 @@ def _register_table(place: _Place) -> bool:
         _write(loaded, loaded.metadata_location, content)
     try:
         back = place.catalog.register_table(f"{place.namespace}.back", loaded.metadata_location)
-    except _REFUSED:
+    except FAILURES:
         return False
     return back.metadata.table_uuid == loaded.metadata.table_uuid and back.current_snapshot() is not None
 
