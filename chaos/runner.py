@@ -245,11 +245,15 @@ class Runner:
             env = target_environment(self._placed, self._stack.addresses, self._table_identifier(), self.run.root)
             env |= self._plan.scenario.env
             env |= environment_for((step.spec.build() for step in self._plan.steps), self.run.root)
-            self._process = TargetProcess(self._target.process, warden=self._warden, env=env, log=log)
+            self._process = TargetProcess(
+                self._target.process, warden=self._warden, env=env, log=log, on_ready=self._target_is_ready
+            )
             self._process.start()
-            self._timeline.write("process", name="target", state="ready", pid=self._process.pid)
         self._auditor = self._readers.start_auditor(self._warden)
         self._sampler.start()
+
+    def _target_is_ready(self, pid: int) -> None:
+        self._timeline.write("process", name="target", state="ready", pid=pid)
 
     def _permit_stack(self) -> None:
         """Raise NotAllowed for a store or catalog elsewhere that the target file does not allow."""

@@ -18,6 +18,7 @@ from reports.obligations import ACKED
 from reports.reconcile import AGE_EDGES_S, Reconciliation
 from reports.run_checks import step_problem
 from reports.runrecords import RunRecords
+from reports.sections.clocks import clocks_section, detection_power
 from reports.sections.costs import costs_section
 from reports.sections.damage import damage_section
 from reports.sections.effects import effects_section
@@ -38,12 +39,13 @@ FULL = 0.9
 def sections(records: RunRecords, result: Reconciliation) -> dict[str, dict[str, Any]]:
     """Return all sections; every value is plain JSON."""
     truth = truth_samples(records)
+    told = alerts(records, truth)
     return {
         "capacity": capacity(records, truth),
         "flush": flush(records, result),
-        "recovery": recovery(records, result),
-        "alerts": alerts(records, truth),
-        "trust": trust(records),
+        "recovery": {**recovery(records, result), "clocks": clocks_section(records, told)},
+        "alerts": told,
+        "trust": {**trust(records), **detection_power(records, result.sets["missing"].events)},
     }
 
 

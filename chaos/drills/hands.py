@@ -99,7 +99,6 @@ class Hands:
             process.start(env=env)
         except NotReady as error:
             raise DrillFailed(error.sentence) from error
-        self.timeline.write("process", name="target", state="ready", pid=process.pid)
         self.noticed.discard("target-ended")
 
     def _end_traffic(self, desk: Desk) -> None:

@@ -38,7 +38,7 @@ def dashboard(name: str, words: Mapping[str, str], groups: tuple[Group, ...]) ->
 
 def _panel(index: int, panel: tuple[str, str, str, str, tuple[float, ...]], words: Mapping[str, str]) -> dict[str, Any]:
     title, query, word, unit, thresholds = panel
-    steps = [{"color": "green", "value": None}]
+    steps: list[dict[str, Any]] = [{"color": "green", "value": None}]
     steps += [
         {"color": colour, "value": at} for at, colour in zip(thresholds, ("yellow", "orange", "red"), strict=False)
     ]
