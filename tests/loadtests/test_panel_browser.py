@@ -1,0 +1,190 @@
+"""The icequake tab in a real browser, in front of a session that is a stand-in: what it draws, what its buttons ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaos.control import ControlServer
+from chaos.errors import NotNow
+from loadtests.control_client import TOKEN_VARIABLE, URL_VARIABLE
+from tests.live_session import Panel, chromium
+from tests.loadtests.runs import make_run
+from tests.loadtests.servers import ACCEPTED, always, serving
+from tests.loadtests.test_web_ui import web_ui
+
+pytestmark = pytest.mark.integration
+EVIL = "<img src=x onerror=\"document.title='owned'\">"
+
+
+def state(**changes: Any) -> dict[str, Any]:
+    """What a session shows in the middle of a run, with a name in every place that would be markup if it were let."""
+    alert = {"name": EVIL, "about": EVIL, "state": "firing", "since_s": 3.0, "fired": 1}
+    step = {"step": 4, "fault": EVIL, "state": "injected", "injected_s": 2.0, "requests_affected": 7, "reason": EVIL}
+    check = {"check": EVIL, "ok": False, "detail": EVIL}
+    whole: dict[str, Any] = {
+        "session": {"target": EVIL, "stack": EVIL, "message": None, "settling": False, "can_flush": True},
+        "run": {
+            "id": "ab12cd34", "directory": EVIL, "scenario": EVIL, "target": EVIL, "seed": 7, "phase": "inject",
+            "elapsed_s": 9.0, "traffic_ended": False, "stopped": None, "failure": None,
+        },
+        "contract": {"freshness_s": 60.0, "capacity_events": 2000},
+        "counts": {"attempted": 1300, "acked": 1234, "refused": 5, "unknown": 6, "not_sent": 7},
+        "table": {"visible": 1200, "pending": 34, "duplicated": 0},
+        "freshness_s": 4.5,
+        "buffer": {
+            "fill_ratio": 0.93, "events": 1, "answers": True,
+            "partitions": [{"name": EVIL, "fill_ratio": 0.93}, {"name": "quiet", "fill_ratio": 0.2}],
+        },
+        "flushes": {"committed": 3, "failed": 1, "undecided": 0},
+        "faults": [EVIL],
+        "steps": [step],
+        "drills": [{"step": 5, "drill": EVIL, "state": "failed", "began_s": 1.0, "reason": EVIL, "checks": [check]}],
+        "alerts": [alert],
+        "entries": [
+            {"t_s": 1.0, "event": "operator", "action": "mark", "text": EVIL},
+            {"t_s": 2.0, "event": "process", "name": EVIL, "state": EVIL},
+            {"t_s": 3.0, "event": "note", "text": EVIL},
+        ],
+        "history": [{"t_s": float(t), "fill_ratio": t / 10, "freshness_s": t / 2} for t in range(10)],
+        "verdict": None,
+    }  # fmt: skip
+    return {**whole, **changes}
+
+
+class Session:
+    """A session that says what it is told to, and remembers what it was asked for."""
+
+    def __init__(self, run: Path, url: str) -> None:
+        self.now, self._begun = state(), {"run_dir": str(run), "url": url}
+        self.done: list[tuple[str, dict[str, Any]]] = []
+
+    def state(self, since_s: float) -> dict[str, Any]:
+        return {**self.now, "history": [point for point in self.now["history"] if point["t_s"] > since_s]}
+
+    def faults(self) -> list[dict[str, Any]]:
+        params = {"latency_ms": 500, "path": "r2", "list": [1]}
+        return [
+            {"name": "slow-r2", "about": EVIL, "mechanism": "x", "with": params, "schema": {}, "problem": None},
+            {"name": EVIL, "about": EVIL, "mechanism": "x", "with": {}, "schema": {}, "problem": EVIL},
+        ]
+
+    def drills(self) -> list[dict[str, Any]]:
+        return [{"name": "flush", "about": EVIL, "text": EVIL, "with": {"n": 2}, "schema": {}, "problem": None}]
+
+    def report(self, run_id: str) -> bytes:
+        return b"<title>the report</title>"
+
+    def act(self, action: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        self.done.append((action, arguments))
+        if action == "begin":
+            return self._begun
+        if action == "halt":
+            raise NotNow(EVIL)
+        return {"step": 8, "flushes": [{"events": 3, "outcome": EVIL}], "buffered_events": 2}
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Session, str]]:
+    root = tmp_path_factory.mktemp("panel")
+    with serving(always(ACCEPTED)) as server, pytest.MonkeyPatch.context() as patch:
+        run = make_run(root)
+        run.info.seed = 1  # the form's
+        run.save()
+        fake = Session(run.root, server.url)
+        with ControlServer(fake) as control:
+            patch.setenv(URL_VARIABLE, control.url)
+            patch.setenv(TOKEN_VARIABLE, control.token)
+            with web_ui(root, code=0) as ui:
+                yield fake, f"http://127.0.0.1:{ui.port}/"
+
+
+@pytest.fixture(scope="module")
+def panel(session: tuple[Session, str]) -> Iterator[Panel]:
+    fake, url = session
+    with chromium() as browser:
+        made = Panel(browser, url, viewport={"width": 390, "height": 844}, color_scheme="dark")
+        made.start(host="http://127.0.0.1:1/")
+        fake.done.clear()
+        yield made
+        assert made.errors == []
+
+
+def test_whatever_is_shown_goes_in_as_text(panel: Panel) -> None:
+    """Names, reasons, marks and procedures that are markup stay words; the numbers are the session's."""
+    assert panel.text.count(EVIL) >= 12
+    assert panel.page.locator("#icequake img").count() == 0
+    assert panel.page.title() != "owned"
+    numbers = {"acked": 1234, "visible": 1200, "pending": 34, "refused": 5, "unknown": 6, "not sent": 7, "failed": 1}
+    assert {name: panel.number(name) for name in numbers} == numbers
+    assert "93 %" in panel.text
+    assert panel.alert(EVIL) == "firing"
+
+
+def test_a_narrow_screen_needs_no_sideways_scrolling_and_the_theme_is_locusts(panel: Panel) -> None:
+    """390 pixels wide, dark."""
+    assert panel.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert panel.page.get_attribute("#icequake", "data-theme") == "dark"
+
+
+def done(session: Session, wanted: int) -> bool:
+    return len(session.done) >= wanted
+
+
+def test_every_button_asks_for_what_it_says(session: tuple[Session, str], panel: Panel) -> None:
+    """With the parameters of its form, typed as the catalogue types them."""
+    fake, _ = session
+    fake.done.clear()
+    assert panel.inject("slow-r2", for_s=12, latency_ms=900, path="catalog") == 8
+    panel.heal(4)
+    panel.drill("flush")
+    for wanted, button in enumerate(("flush", "heal all", "paged", "mitigated"), start=4):
+        panel.press(button)
+        panel.wait(partial(done, fake, wanted), button)
+    assert fake.done == [
+        ("inject", {"fault": "slow-r2", "with": {"latency_ms": 900, "path": "catalog", "list": [1]}, "for_s": 12}),
+        ("heal", {"step": 4}),
+        ("drill", {"drill": "flush", "with": {"n": 2}}),
+        ("flush", {}),
+        ("heal", {}),
+        ("mark", {"text": "paged"}),
+        ("mark", {"text": "mitigated"}),
+    ]
+
+
+def test_a_refusal_is_shown_and_what_is_no_json_is_not_sent(session: tuple[Session, str], panel: Panel) -> None:
+    """The sentence of the session, or one about the field."""
+    fake, _ = session
+    panel.press("halt")
+    panel.wait(lambda: EVIL in panel.said, "the refusal")
+    fake.done.clear()
+    panel.page.fill("#icequake form textarea[name=list]", "[1")
+    panel.press("inject")
+    panel.wait(lambda: "list is not JSON" in panel.said, "the sentence")
+    assert fake.done == []
+
+
+def test_stop_shows_settling_and_then_the_verdict_with_its_report(session: tuple[Session, str], panel: Panel) -> None:
+    """Buttons that make no sense any more are off; the report opens in a window of its own."""
+    fake, _ = session
+    run = {**fake.now["run"], "phase": "settle", "traffic_ended": True}
+    fake.now = state(run=run, session={**fake.now["session"], "settling": True}, faults=[])
+    panel.wait(lambda: panel.banner.startswith("settling"), "settling")
+    assert panel.page.locator("#icequake").get_by_role("button", name="inject", exact=True).is_disabled()
+    verdict = {"verdict": "FAIL", "first_screen": [f"FAIL  {EVIL}"], "totals": {}, "checks": []}
+    fake.now = state(run={**run, "phase": "done"}, verdict=verdict, faults=[])
+    assert panel.verdict().startswith(f"FAIL  {EVIL}")
+    assert panel.report().title() == "the report"
+
+
+def test_a_session_that_is_gone_is_said_to_be_gone(session: tuple[Session, str], panel: Panel) -> None:
+    """And when it answers again, the page goes on by itself."""
+    fake, _ = session
+    good, fake.now = fake.now, {}
+    panel.wait(lambda: "does not answer" in panel.banner or "fault of icequake" in panel.banner, "the sentence")
+    fake.now = good
+    panel.wait(lambda: panel.banner.startswith("FAIL"), "the verdict again")
