@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from chaos.errors import ChaosError, NotReady
 from chaos.scenario import Scenario, TrafficSpec
@@ -24,6 +23,8 @@ from loadtests.records.target import Ingest
 
 START_S = 30.0
 STOP_S = 20.0
+WORKERS_STOP_S = 60.0
+"""Workers await their answers, and those of other machines send the last of their records."""
 POLL_S = 0.1
 PROBE_PRODUCER = 60_000
 """Far from the producers of any generator process."""
@@ -81,9 +82,7 @@ class Generator:
         self._child: Child | None = None
         self._status: dict[Path, tuple[JsonlTail, dict[str, Any]]] = {}
         self._mode = scenario.traffic.mode or ingest.mode
-        self._url = (
-            urlsplit(url)._replace(path=ingest.paths[self._mode]).geturl() if self._mode in ingest.paths else url
-        )
+        self._url = ingest.address(url, self._mode)
         single = self._mode in ("structured", "binary")  # these modes carry one event a request
         self._batch = 1 if single else scenario.traffic.batch
 
@@ -114,7 +113,7 @@ class Generator:
         """End Locust; return a sentence when it did not end well, such as with a ledger it could not write."""
         if self._child is None:
             return None
-        status = self._child.stop(grace_s=STOP_S)
+        status = self._child.stop(grace_s=WORKERS_STOP_S if self._workers.distributed else STOP_S)
         return None if status in (0, None) else f"the load generator ended with status {status}: {self._last_line()}"
 
     def counts(self) -> dict[str, int]:
