@@ -41,8 +41,10 @@ def test_what_died_with_the_process_was_never_promised(tmp_path: Path) -> None:
     """Under durability: memory. The check passes, and says how many are missing and why that may be."""
     run = a_run(tmp_path, durability="memory")
     killed(run)
-    check = run.judge().check("events.lost")
+    verdict = run.judge()
+    check = verdict.check("events.lost")
 
+    assert "as promised: 2 lost, as the contract permits" in " ".join(verdict.first_screen)
     assert check.verdict == Verdict.PASS
     assert check.claim == "2 acknowledged events are missing, as the contract permits (durability: memory)"
     assert (check.counts["lost"], check.counts["permitted"]) == (2, 2)
