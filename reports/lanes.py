@@ -5,8 +5,7 @@ A lane that has nothing to show says why instead of drawing an empty frame.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,48 +21,10 @@ from bokeh.models import (
 
 from reports.curves import Curve
 from reports.frame import PLAIN_FONT, SANS, Frame, letter
+from reports.lane import Lane, Line
 from reports.palette import light
+from reports.span_lanes import actions_lane, alerts_lane
 from reports.story import Commit, Fault, Landing, Story
-
-
-@dataclass(frozen=True)
-class Line:
-    """One curve of a lane.
-
-    Attributes:
-        curve: Name in `Story.curves`.
-        unit: How the value under the cursor is written: `count`, `rate`, `ms`, `s` or `percent`.
-        step: Hold each value until the next one (for totals and gauges) instead of joining them.
-        area: Fill below the line.
-    """
-
-    curve: str
-    label: str
-    role: str
-    unit: str
-    dash: str = "solid"
-    width: float = 1.6
-    step: bool = False
-    area: bool = False
-
-
-@dataclass(frozen=True)
-class Lane:
-    """One drawn lane as the page needs it: where its figure goes, its words, and the legend of its lines.
-
-    Attributes:
-        missing: Why there is no figure; None when there is one.
-        figure: The Bokeh figure, or None.
-    """
-
-    key: str
-    title: str
-    hint: str
-    height: int
-    lines: tuple[Line, ...] = ()
-    missing: str | None = None
-    figure: Any = None
-
 
 _PLANNED_LANES: tuple[tuple[str, str, str, str, tuple[Line, ...]], ...] = (
     (
@@ -116,14 +77,18 @@ _PLANNED_LANES: tuple[tuple[str, str, str, str, tuple[Line, ...]], ...] = (
 )
 
 
-def draw_lanes(story: Story) -> list[Lane]:
-    """Return the lanes from top to bottom; the last one that is drawn carries the time axis."""
+def draw_lanes(story: Story, alerts: Sequence[Mapping[str, Any]] = ()) -> list[Lane]:
+    """Return the lanes from top to bottom; the last one that is drawn carries the time axis.
+
+    *alerts* are the rules of the verdict's section `alerts`.
+    """
     frame = Frame(story)
     lanes = [_events_lane(frame)]
     for key, title, hint, missing, lines in _PLANNED_LANES:
         lanes.append(_curve_lane(frame, key, title, hint, missing, lines))
         if key == "fill":
             lanes.append(_flush_lane(frame))
+    lanes += [alerts_lane(frame, alerts), actions_lane(frame)]
     drawn = [lane.figure for lane in lanes if lane.figure is not None]
     if drawn:
         frame.show_time_axis(drawn[-1])

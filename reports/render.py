@@ -25,7 +25,8 @@ from reports.embed import asset, packed, script_hash
 from reports.errors import ReportError
 from reports.frame import LEFT, RIGHT, document_json
 from reports.junit import junit_xml
-from reports.lanes import Lane, draw_lanes
+from reports.lane import Lane
+from reports.lanes import draw_lanes
 from reports.page import Page, page_of
 from reports.palette import css_variables, dark_twins
 from reports.run_argument import run_argument
@@ -72,7 +73,7 @@ def _replace(path: Path, text: str) -> None:
 def html_of(page: Page, story: Story) -> str:
     """Lay out the page."""
     environment = _environment()
-    lanes = draw_lanes(story)
+    lanes = draw_lanes(story, page.doc.sections.get("alerts", {}).get("rules", ()))
     library = Resources(mode="inline", components=["bokeh"], minified=True).js_raw[0]
     starter = asset("report.js")
     return environment.get_template("report.html.j2").render(

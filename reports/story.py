@@ -93,6 +93,16 @@ class Moment:
 
 
 @dataclass(frozen=True)
+class Action:
+    """What an operator did at an instant, or a drill from when it began; `end_s` is None for what has no length."""
+
+    kind: str
+    text: str
+    start_s: float
+    end_s: float | None = None
+
+
+@dataclass(frozen=True)
 class Story:
     """Everything the report draws; a stream that was not recorded is empty."""
 
@@ -102,6 +112,7 @@ class Story:
     moments: tuple[Moment, ...]
     commits: tuple[Commit, ...]
     curves: Mapping[str, Curve]
+    actions: tuple[Action, ...] = ()
 
     def curve(self, name: str) -> Curve:
         """Return the curve called *name*; an empty one when it was not recorded."""
@@ -125,6 +136,7 @@ def read_story(run: RunDir) -> Story:
         moments=tuple(_moments(timeline, clock)),
         commits=tuple(_commits(run.gateway_log, clock)),
         curves=_curves(run, visible, ledgers, clock),
+        actions=tuple(sorted(_actions(timeline, clock), key=lambda action: action.start_s)),
     )
 
 
@@ -217,7 +229,7 @@ def _drill_told(entry: Entry) -> str:
 
 _TOLD: dict[str, Callable[[Entry], str]] = {
     "process": lambda e: f"{e.get('name', '?')} {e.get('state', '?')}",
-    "operator": lambda e: f"operator: {e.get('action', '?')}",
+    "operator": lambda e: f"operator: {_operator_told(e)}",
     "drill": _drill_told,
     "alert": lambda e: f"alert: {e.get('name', '?')} {e.get('state') or ''}".strip(),
     "probe": lambda e: (
@@ -233,6 +245,29 @@ def _moments(timeline: list[Entry], clock: Clock) -> Iterator[Moment]:
         tell = _TOLD.get(str(entry.get("event")))
         if tell is not None:
             yield Moment(clock.seconds(entry["t_ns"]), tell(entry))
+
+
+def _actions(timeline: list[Entry], clock: Clock) -> Iterator[Action]:
+    began: dict[Any, Entry] = {}
+    for entry in timeline:
+        at_s = clock.seconds(entry["t_ns"])
+        if entry.get("event") == "operator":
+            yield Action("operator", _operator_told(entry), at_s)
+        elif entry.get("event") == "drill" and entry.get("state") == "begun":
+            began[entry.get("step")] = entry
+        elif entry.get("event") == "drill" and entry.get("state") in _DRILL_ENDS and entry.get("step") in began:
+            first = began.pop(entry.get("step"))
+            yield Action("drill", f"{entry.get('drill', '?')}: {entry['state']}", clock.seconds(first["t_ns"]), at_s)
+    for entry in began.values():
+        yield Action("drill", f"{entry.get('drill', '?')}: never ended", clock.seconds(entry["t_ns"]), clock.end_s)
+
+
+_DRILL_ENDS = ("done", "failed", "stopped", "void")
+
+
+def _operator_told(entry: Entry) -> str:
+    what = entry.get("fault") or entry.get("drill") or entry.get("text") or ""
+    return f"{entry.get('action', '?')} {what}".strip()
 
 
 def _commits(path: Path, clock: Clock) -> Iterator[Commit]:

@@ -160,7 +160,7 @@ def test_a_run_without_streams_gets_a_report_that_says_so(tmp_path: Path) -> Non
     render(run)
     html = run.report_html.read_text(encoding="utf-8")
 
-    assert html.count("Nothing to draw") == 7
+    assert html.count("Nothing to draw") == 9
     assert json.loads(unpacked(html, "charts"))["figures"] == {}
 
 
