@@ -138,12 +138,19 @@ def _flush(section: Mapping[str, Any], records: RunRecords) -> str:
         if section["failed"]:
             text += f", {section['failed']} refused"
         if section["undecided"]:
-            text += f", {section['undecided']} undecided -> {section['undecided_landed']} landed"
+            landed, gone = section["undecided_landed"], section.get("snapshots_gone")
+            text += f", {section['undecided']} undecided -> {f'at least {landed}' if gone else landed} landed"
+            text += f" ({gone} snapshots are not there any more)" if gone else ""
     else:
         text = f"{section['snapshots_with_events']} snapshots hold events of this run"
     if records.windows:
         caught_up = section["caught_up_s"]
-        text += "; caught up: never" if caught_up is None else f"; caught up {caught_up:.0f} s after heal"
+        if caught_up is not None:
+            text += f"; caught up {caught_up:.0f} s after heal"
+        elif replaced := section.get("files_replaced"):
+            text += f"; caught up: cannot be told, {replaced} data files that were seen are replaced"
+        else:
+            text += "; caught up: never"
     if section["freshness_p99_s"] is not None:
         text += f"; visible within {section['freshness_p99_s']:.1f} s (p99)"
     return text

@@ -140,6 +140,7 @@ def flush(records: RunRecords, result: Reconciliation) -> dict[str, Any]:
         "snapshots_with_events": len(ours),
         "data_files": sum(1 for f in records.observed.files if f.ours and f.stage == "scan"),
         "flush_ids": len({flush for f in records.observed.files if f.ours for flush in f.flush_ids}),
+        **_others_work(records),
         "caught_up_s": _caught_up_s(records, result),
         "freshness_p50_s": _age(ages, 0.50),
         "freshness_p99_s": _age(ages, 0.99),
@@ -175,6 +176,17 @@ def _take(stamps: list[int], line: Mapping[str, Any]) -> bool:
             stamps.remove(stamp)
             return True
     return False
+
+
+def _others_work(records: RunRecords) -> dict[str, int]:
+    """What was seen while traffic ran and is not there any more: compaction, expiry or a repair took it away.
+
+    With it goes the proof of when its events were first visible, and of which undecided commits landed.
+    """
+    present = {file.path for file in records.observed.files if file.stage == "scan"}
+    files = sum(1 for path in records.watch.files if path not in present)
+    snapshots = max(0, records.watch.snapshots - len(records.observed.snapshots))
+    return {name: n for name, n in (("files_replaced", files), ("snapshots_gone", snapshots)) if n}
 
 
 def last_heal_ns(records: RunRecords) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 
 from loadtests.records.ledger import Kind, Outcome
 from loadtests.records.rundir import RoundTrip, SettleEnd
-from reports.judge import main
+from reports.judge import judge, main
 from reports.verdict import Verdict, VerdictDoc, read_verdict
 from tests.histories import A, B, C, D, HandMadeRun
 
@@ -666,6 +667,26 @@ def test_catching_up_is_measured_from_the_heal(run: HandMadeRun) -> None:
     run.table(C, at=51)
 
     assert run.judge().sections["flush"]["caught_up_s"] == 4.0
+
+
+def test_what_compaction_and_expiry_took_away_is_not_taken_for_never(run: HandMadeRun) -> None:
+    """Data files and snapshots that were seen and are gone leave open when the target had caught up, and what landed."""
+    run.fault("slow-r2", 19, 30)
+    run.acked(A, at=20)
+    run.acked(B, at=29)
+    run.table(A, B, at=34)
+    run.commit(at=25, outcome="answer-dropped")
+    root = run.written()
+    look = {"t_ns": 10**15, "snapshots_seen": 9, "files": [{"path": "s3://gone.parquet", "after_ns": 0}]}
+    with (root / "visible.jsonl").open("a") as lines:
+        lines.write(json.dumps(look) + "\n")
+
+    document = judge(root)
+
+    assert document.sections["flush"]["files_replaced"] >= 1
+    said = next(line for line in document.first_screen if line.startswith("Flush"))
+    assert "at least 0 landed (8 snapshots are not there any more)" in said
+    assert "never" not in said
 
 
 def test_capacity_is_the_time_until_the_first_refusal(tmp_path: Path) -> None:

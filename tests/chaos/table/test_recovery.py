@@ -362,7 +362,12 @@ def deaths() -> Iterator[tuple[int, bool]]:
         yield nth, True
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+QUICK = ("rebuild-manifest-list", "add-rolled-back")
+
+
+@pytest.mark.parametrize(
+    "recipe", [pytest.param(one, marks=() if one in QUICK else (pytest.mark.slow,)) for one in RECIPES]
+)
 def test_a_repair_killed_at_any_step_is_run_again(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before and after each object it writes and each call of the catalog; the next run ends with every row there once."""
     finished = False

@@ -1,0 +1,59 @@
+"""Runs that go from traffic through damage, doctor, repair and verdict by themselves, on each stack that can show it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from chaos.commands.session import session
+from chaos.display import Display
+from chaos.errors import ToolMissing
+from chaos.runner import Request, Runner
+from chaos.scenario import find_scenario, load_plan
+from chaos.setup import SetupError
+from chaos.target import find_target
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+RUNS = (
+    ("seaweedfs", "manifest-corruption"),
+    ("moto", "manifest-corruption"),
+    ("seaweedfs", "manifest-list-corruption"),
+    ("moto", "metadata-corruption"),
+)
+
+
+def verdict_of(stack: str, scenario: str, directory: Path) -> dict[str, Any]:
+    path, target = find_target("reference")
+    request = Request(load_plan(find_scenario(scenario)), path, target, directory / "runs", 7, ("test",))
+    display = Display(Console(stderr=True), quiet=True)
+    try:
+        with session(stack, runs=directory / "runs", seed=7, display=display) as running:
+            result = Runner(request, stack=running.stack, warden=running.warden, display=display).execute()
+    except (SetupError, ToolMissing) as error:
+        pytest.skip(str(error))
+    document: dict[str, Any] = json.loads(result.run.verdict.read_text())
+    return document
+
+
+@pytest.mark.parametrize(("stack", "scenario"), RUNS)
+def test_damage_is_noticed_mended_and_judged(stack: str, scenario: str, tmp_path: Path) -> None:
+    """Every acknowledged event is there exactly once, and the report says who noticed and how long it took."""
+    verdict = verdict_of(stack, scenario, tmp_path)
+    assert verdict["verdict"] == "PASS", verdict["first_screen"]
+    drill = next(one for one in verdict["checks"] if one["id"] == "drill.repair-the-table")
+    assert drill["verdict"] == "PASS"
+    [damage] = verdict["sections"]["recovery"]["damage"]
+    assert damage["noticed_first_by"] in ("reader", "writer", "doctor")
+    assert 0 <= damage["doctor_s"] <= damage["mitigated_s"] <= damage["recovered_s"]
+    assert f"noticed by the {damage['noticed_first_by']} after" in "\n".join(verdict["first_screen"])
+
+
+def test_metadata_that_the_catalog_does_not_read_is_no_damage(tmp_path: Path) -> None:
+    """On a catalog with a copy of its own the step is void, and the run proves nothing."""
+    verdict = verdict_of("seaweedfs", "metadata-corruption", tmp_path)
+    assert verdict["verdict"] == "INCONCLUSIVE", verdict["first_screen"]
