@@ -317,11 +317,12 @@ def live_plan(plan: Plan, form: LoadForm) -> Plan:
 
 
 def with_mode(target: Target, mode: str) -> Target:
-    """Return *target* with the CloudEvents mode of the form. Raises BadInput."""
+    """Return *target* with the CloudEvents mode of the form, and the URL for it. Raises BadInput."""
     try:
         ingest = msgspec.convert({**msgspec.to_builtins(target.ingest), "mode": mode}, type(target.ingest))
     except msgspec.ValidationError as error:
         raise BadInput(f"there is no mode {mode!r}.") from error
+    ingest = msgspec.structs.replace(ingest, url=ingest.address(ingest.url, ingest.mode))
     return msgspec.structs.replace(target, ingest=ingest)
 
 

@@ -44,21 +44,26 @@ class Sink(asyncio.Protocol):
         if self._missing:
             self._missing = 0
             self._transport.write(_ANSWER)
-        while not self._missing and (end := self._buffer.find(_END)) >= 0:
-            self._take(end + len(_END))
+        while not self._missing and (end := self._buffer.find(_END)) >= 0 and self._take(end + len(_END)):
+            pass
 
-    def _take(self, head: int) -> None:
+    def _take(self, head: int) -> bool:
+        """Answer the request whose head has *head* bytes, once its body is there; say whether to go on."""
         text = bytes(self._buffer[:head]).lower()
         at = text.find(_LENGTH)
         length = int(text[at + len(_LENGTH) : text.index(b"\r\n", at)]) if at >= 0 else 0
         there = len(self._buffer) - head
-        if self._answered is not None and (found := _ID.search(self._buffer, head)) is not None:
-            self._answered.append((time.monotonic_ns(), found[1]))
+        if self._answered is not None:
+            if there < length:
+                return False
+            if (found := _ID.search(self._buffer, head, head + length)) is not None:
+                self._answered.append((time.monotonic_ns(), found[1]))
         del self._buffer[: head + length]
         if there >= length:
             self._transport.write(_ANSWER)
         else:
             self._missing = length - there
+        return True
 
 
 async def serve(log: Path | None) -> None:

@@ -282,8 +282,8 @@ def traffic_named(
     Raises:
         BadTraffic: there is no such traffic.
     """
-    name, profiles = _find(name)
-    spec = profiles.traffic[name]
+    key, profiles = _find(name)
+    spec = profiles.traffic[key]
     curve = profiles.curves[spec.curve]
     return Traffic(
         name=name,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct, field
 
@@ -35,6 +36,10 @@ class Ingest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mode: Mode = "batch"
     paths: dict[Mode, Annotated[str, Meta(pattern="^/")]] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
+
+    def address(self, url: str, mode: Mode) -> str:
+        """Return *url* with the path to which events are posted in *mode*."""
+        return urlsplit(url)._replace(path=self.paths[mode]).geturl() if mode in self.paths else url
 
 
 class Admin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
