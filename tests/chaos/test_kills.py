@@ -16,14 +16,12 @@ from chaos.display import Display
 from chaos.faults import catalogue
 from chaos.faults.kills import kills
 from chaos.runner import Request, Runner
-from chaos.scenario import load_plan
 from chaos.target import find_target
+from chaos.trials.plan import plan_for
 from tests.mutants import MUTANTS, target
 
 QUICK = ("catalog-403", "r2-403-manifest")
 """What `make test` has time for; the rest is slow."""
-BROKEN_SETTLES = "settle_s=8"
-"""What is lost never comes, so a run against a mutant takes all the time it is given."""
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +37,10 @@ def mutant(directory: Path, name: str) -> Path:
     return path
 
 
-def tried(stack: Session, directory: Path, fault: str, against: Path | str, *changed: str) -> dict[str, Any]:
-    spec = catalogue()[fault]
-    scenario = directory / f"try-{fault}.yaml"
-    scenario.write_text(spec.micro.scenario(fault, spec.about))
+def tried(stack: Session, directory: Path, fault: str, against: Path | str, *, planted: bool = False) -> dict[str, Any]:
+    plan = plan_for(catalogue()[fault], planted=planted)
     path, loaded = find_target(str(against))
-    request = Request(load_plan(scenario, list(changed)), path, loaded, directory / "runs", 7, ("test",))
+    request = Request(plan, path, loaded, directory / "runs", 7, ("test",))
     display = Display(Console(stderr=True), quiet=True)
     result = Runner(request, stack=stack.stack, warden=stack.warden, display=display).execute()
     verdict: dict[str, Any] = json.loads(result.run.verdict.read_text())
@@ -71,7 +67,7 @@ def test_a_planted_bug_fails_under_the_fault(stack: Session, tmp_path: Path, fau
     kill = kills()[fault]
     assert kill.mutant is not None
     assert kill.check is not None
-    verdict = tried(stack, tmp_path, fault, mutant(tmp_path, kill.mutant), BROKEN_SETTLES)
+    verdict = tried(stack, tmp_path, fault, mutant(tmp_path, kill.mutant), planted=True)
 
     found = {one["id"]: one["verdict"] for one in verdict["checks"]}
     assert (verdict["verdict"], found[kill.check]) == ("FAIL", "FAIL"), verdict["first_screen"]
