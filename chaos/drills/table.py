@@ -40,9 +40,13 @@ class RunTable:
 
     def rows_of(self, paths: list[str]) -> dict[str, int]:
         """Return the number of rows read from each of *paths* that the current snapshot references."""
+        from chaos.table.errors import NoTable
 
         def read() -> dict[str, int]:
-            table = self._load(self._direct)
+            try:
+                table = self._load(self._direct)
+            except NoTable:
+                return {}
             referenced = {task.file.file_path for task in table.scan().plan_files()}
             return {path: _rows(table, path) for path in paths if path in referenced}
 
