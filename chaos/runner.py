@@ -12,7 +12,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,7 @@ from loadtests.records.documents import write_document
 from loadtests.records.quarantine import write_quarantine
 from loadtests.records.rundir import RoundTrip, RunDir, RunInfo, SettleEnd, new_run_id
 from loadtests.records.target import Target
+from loadtests.records.target_config import write_target_config
 from loadtests.records.timeline import Timeline
 from loadtests.traffic import traffic_named
 
@@ -249,6 +250,7 @@ class Runner:
                 self._target.process, warden=self._warden, env=env, log=log, on_ready=self._target_is_ready
             )
             self._process.start()
+            self._keep_configuration()
         self._auditor = self._readers.start_auditor(self._warden)
         self._sampler.start()
 
@@ -460,14 +462,26 @@ class Runner:
 
     def _keep_quarantine(self) -> None:
         """Write down what the target keeps aside; one without an admin listener, or a quarantine, keeps nothing."""
+        answer = self._asked_admin("quarantine")
+        if answer is not None and isinstance(answer.get("events"), list):
+            write_quarantine(self.run.root, self.run.info.run_id, answer["events"])
+
+    def _keep_configuration(self) -> None:
+        """Write down the configuration that is in force, where the target tells it."""
+        answer = self._asked_admin("config")
+        if answer is not None and isinstance(answer.get("variables"), dict):
+            write_target_config(self.run.root, answer["variables"], answer.get("defaults") or {})
+
+    def _asked_admin(self, what: str) -> Mapping[str, Any] | None:
         admin = self._target.admin
         if admin is None or self._process is None:
-            return
+            return None
         try:
-            answer = AdminClient(admin.url, self._placed.admin_token).read("quarantine")
-            write_quarantine(self.run.root, self.run.info.run_id, list(answer["events"]))
+            answer: Mapping[str, Any] = AdminClient(admin.url, self._placed.admin_token).read(what)
         except (DrillFailed, LookupError, TypeError) as error:
-            self._timeline.write("note", text=f"the target's quarantine could not be read: {error}")
+            self._timeline.write("note", text=f"the target's {what} could not be read: {error}")
+            return None
+        return answer
 
     def _wait_probe(self, probe_acked: int) -> bool:
         wanted = self._acked_now() + probe_acked

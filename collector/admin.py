@@ -6,7 +6,7 @@ POST /admin/flush         flush everything; answers when it is decided
 GET  /admin/export        the buffered events as lines of CloudEvents, and a receipt as the last line
 POST /admin/replay        store the lines of an export that are not known yet
 POST /admin/reset         discard what was exported, or what is confirmed by its number
-GET  /admin/config        every variable as it is in force, secrets redacted
+GET  /admin/config        every variable as it is in force, secrets redacted, and the defaults
 GET  /admin/quarantine    events that cannot become rows, with the reason
 ========================  ===========================================================================
 """
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from collector.cloudevents import Event
+from collector.config import VARIABLES
 from collector.errors import CollectorError
 from collector.landed import Landed
 from collector.lines import LineParser
@@ -139,7 +140,8 @@ class AdminApp:
         return json_response(200, {"flushes": [_flush_document(r) for r in results], "buffered_events": events})
 
     async def _config(self) -> Response:
-        return json_response(200, {"variables": dict(self._service.config.variables)})
+        defaults = {variable.name: variable.default for variable in VARIABLES if variable.default is not None}
+        return json_response(200, {"variables": dict(self._service.config.variables), "defaults": defaults})
 
     async def _quarantine(self) -> Response:
         events = await asyncio.to_thread(self._vault.buffer.quarantine, QUARANTINE_MAX)

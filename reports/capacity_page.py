@@ -7,7 +7,7 @@ from typing import Any
 
 from reports.wording import Fact, Grid, elapsed, grid_of, number, value_of
 
-NESTED = ("volume", "latency", "cost")
+NESTED = ("volume", "latency", "cost", "configuration")
 
 
 def nested_facts(section: Mapping[str, Any]) -> tuple[list[Fact], list[Grid]]:
@@ -26,7 +26,20 @@ def nested_facts(section: Mapping[str, Any]) -> tuple[list[Fact], list[Grid]]:
         grids += [grid_of("Corrected latency by fill", latency["by_fill"])] if latency["by_fill"] else []
     if (cost := section.get("cost")) is not None:
         facts += _cost(cost)
+    if (configuration := section.get("configuration")) is not None:
+        grids += (
+            [grid_of("Configuration that is not default", _changed(configuration))] if configuration["changed"] else []
+        )
+        facts += [] if configuration["changed"] else [Fact("Configuration", "everything is default")]
     return facts, grids
+
+
+def _changed(configuration: Mapping[str, Any]) -> list[dict[str, str]]:
+    defaults = configuration["defaults"]
+    return [
+        {"variable": name, "in force": str(value), "default": str(defaults.get(name, "none"))}
+        for name, value in configuration["changed"].items()
+    ]
 
 
 def _volume(volume: Mapping[str, Any]) -> list[Fact]:

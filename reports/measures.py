@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from chaos.alerting.samples import Samples
-from loadtests.records.ledger import Outcome
+from loadtests.records.ledger import Kind, Outcome
+from loadtests.records.target_config import read_target_config
 from reports.alerts.assess import assess, section
 from reports.alerts.truth import truth_samples
 from reports.anomalies import groups
@@ -84,16 +85,27 @@ def capacity(records: RunRecords, truth: Samples) -> dict[str, Any]:
         "volume": volume_section(records),
         "latency": latency_section(records),
         "cost": costs_section(records),
+        "configuration": _configuration(records),
     }
 
 
+def _configuration(records: RunRecords) -> dict[str, Any] | None:
+    """What the target says is in force, and what of it is not default; None where it does not say."""
+    found = read_target_config(records.run.root)
+    return (
+        None
+        if found is None
+        else {"changed": found.changed(), "variables": found.variables, "defaults": found.defaults}
+    )
+
+
 def _refusals(records: RunRecords) -> dict[str, int]:
-    """Requests that the target itself refused, by status."""
+    """Requests that the target itself refused though it might have kept them, by status."""
     counts: Counter[int] = Counter()
-    for ledger in records.ledgers:
-        refused = ledger.records[ledger.records["outcome"] == Outcome.REFUSED]
-        counts.update(refused["status"].tolist())
-    return {str(status): n for status, n in sorted(counts.items()) if status > 0}
+    for (kind, status, outcome), number in records.history.answers.items():
+        if outcome == Outcome.REFUSED and status > 0 and kind not in (Kind.POISON, Kind.OVER_LIMIT):
+            counts[status] += number
+    return {str(status): n for status, n in sorted(counts.items())}
 
 
 def _held(records: RunRecords, window: FaultWindow, times: Any, fill: Any) -> dict[str, Any]:

@@ -366,6 +366,9 @@ def test_a_replay_that_ends_early_says_how_far_it_came(buffer: Buffer) -> None:
 def test_config_shows_every_variable_and_no_secret(buffer: Buffer) -> None:
     """An operator sees what is in force; whoever reads over the shoulder learns no key."""
     answer = ask(buffer, "GET", "/admin/config")
+    defaults = answer.json()["defaults"]
+    assert defaults["ICEBERG_BUFFER_SIZE"] == "2000"
+    assert "ADMIN_TOKEN" not in defaults
     variables = answer.json()["variables"]
 
     assert variables["ICEBERG_BUFFER_SIZE"] == "2000"
