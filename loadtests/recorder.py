@@ -203,7 +203,7 @@ class Recorder:
 
     def settled(self, arrival: Arrival, *, now_ns: int) -> None:
         """No more attempts of *arrival* follow; once that holds of all requests with its events, count their outcome."""
-        if not arrival.again:
+        if arrival.wanted and not arrival.again:  # no caller waits for the refusal of what is wrong
             record_ns(self._histograms["corrected"], now_ns - arrival.intended_ns)
         arrival.fate.open -= 1
         if arrival.fate.open:

@@ -3,7 +3,8 @@
 Values are microseconds, 1 to one hour, to three significant digits, nothing clipped below that; histograms of several
 seconds and processes merge without loss. Names:
 
-corrected   from the instant a request was due to its final answer, retries included: what a caller with that schedule felt
+corrected   from the instant a request was due to its final answer, retries included: what a caller with that schedule felt;
+            not of requests that were sent to be refused, nor of deliberate repetitions
 service     from sending one attempt to its answer
 lag         from the instant an attempt was due to its sending; grows when every connection waits for the target
 dispatch    from the instant a request was due to the generator noticing; grows only when the generator is too slow
