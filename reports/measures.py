@@ -10,6 +10,7 @@ import numpy as np
 
 from chaos.alerting.samples import Samples
 from loadtests.records.ledger import Kind, Outcome
+from loadtests.records.target_config import read_target_config
 from reports.alerts.assess import assess, section
 from reports.alerts.truth import truth_samples
 from reports.anomalies import groups
@@ -84,7 +85,18 @@ def capacity(records: RunRecords, truth: Samples) -> dict[str, Any]:
         "volume": volume_section(records),
         "latency": latency_section(records),
         "cost": costs_section(records),
+        "configuration": _configuration(records),
     }
+
+
+def _configuration(records: RunRecords) -> dict[str, Any] | None:
+    """What the target says is in force, and what of it is not default; None where it does not say."""
+    found = read_target_config(records.run.root)
+    return (
+        None
+        if found is None
+        else {"changed": found.changed(), "variables": found.variables, "defaults": found.defaults}
+    )
 
 
 def _refusals(records: RunRecords) -> dict[str, int]:
