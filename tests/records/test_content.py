@@ -83,3 +83,30 @@ def test_wrong_weights_are_refused_with_the_known_names(weights: dict[str, float
     """Unknown names, negative shares and nothing at all are errors that say what there is."""
     with pytest.raises(ValueError, match=r"use non-negative shares of page\.view, click"):
         Content(7, weights)
+
+
+def test_types_follow_the_phase_from_its_turn_on():
+    """Names of its own, shares by phase, and the same answer in any order; before the first turn the whole's shares hold."""
+    phases = [{"order": 1.0}, {"order": 1.0, "refund": 3.0}]
+    content = Content(7, {"order": 5.0, "refund": 3.0}, phases=phases)
+    content.turn(0, 400, 1)
+    content.turn(0, 0, 0)
+    content.turn(0, 800, 0)
+    sequences = np.arange(1000, dtype=np.uint64)
+
+    types = content.types(0, sequences)
+
+    refund = content.names.index("refund")
+    assert content.names == ("order", "refund")
+    assert not (types[:400] == refund).any()
+    assert abs(int((types[400:800] == refund).sum()) - 300) <= 3
+    assert not (types[800:] == refund).any()
+    assert (content.types(0, sequences[::-1].copy()) == types[::-1]).all()
+    assert abs(int((content.types(1, sequences) == refund).sum()) - 375) <= 10
+
+
+def test_too_many_types_are_refused():
+    """An index is one byte."""
+    many = {f"type-{number}": 1.0 for number in range(300)}
+    with pytest.raises(ValueError, match="at most 250"):
+        Content(7, many, phases=[many])

@@ -252,3 +252,15 @@ def test_a_device_without_room_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "open", lambda path, flags, mode=0: opened("/dev/full", os.O_WRONLY))
     with pytest.raises(LedgerWriteError, match=r"a\.ledger cannot be written: No space left on device\."):
         LedgerWriter(tmp_path / "a.ledger", run_id="ab12cd34", process="test")
+
+
+def test_a_turn_is_no_attempt(tmp_path: Path):
+    """It says from which event on the types follow which phase, and carries no events."""
+    writer = LedgerWriter(tmp_path / "x.ledger", run_id="abcd1234", process="locust-0")
+    writer.turn(producer=3, first=500, phase=2, now_ns=9)
+    writer.close()
+
+    (record,) = read_ledger(tmp_path / "x.ledger").records
+    assert (record["record"], record["producer"], record["first"], record["status"], record["count"]) == (
+        Record.TURN, 3, 500, 2, 0,
+    )  # fmt: skip
