@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "history": ("reports.history.commands:history", "List many runs; an index page; did the nightly run?"),
     "compare": ("reports.history.commands:compare_command", "Compare two runs."),
     "trend": ("reports.history.commands:trend", "Say which figures drift from night to night."),
+    "series": ("reports.series_export:main", "Write every series of a run as CSV or Parquet."),
     "bench": ("chaos.commands.bench:bench", "Measure icequake and its collector on this machine."),
     "schema": ("chaos.commands.schema:schema", "Print the JSON Schema of a document."),
     "test": ("chaos.commands.check:check", "Check icequake itself: lint, types, tests."),
