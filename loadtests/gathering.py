@@ -16,9 +16,11 @@ from typing import Any
 
 import gevent
 import numpy as np
+import numpy.typing as npt
 
+from loadtests.records.identity import twin_of
 from loadtests.records.jsonl import JsonlWriter
-from loadtests.records.ledger import LedgerWriter, Outcome, Record, read_ledgers
+from loadtests.records.ledger import RECORD, LedgerWriter, Outcome, Record, read_ledgers
 from loadtests.records.rundir import RunDir
 from loadtests.remote import CLOCK, FINISH, LEASE, RECORDS, SHIPPED
 
@@ -182,22 +184,25 @@ def declare_unknown(run: RunDir, producer: int, upto: int, told_ns: int) -> None
     held = [
         ledger.records for ledger in read_ledgers(run.ledger) if ledger.header.get("process") == f"locust-{producer}"
     ]
-    records = np.concatenate(held) if held else None
-    after = 0
-    again: list[tuple[int, int]] = []
-    if records is not None and len(records):
-        own = records[(records["producer"] == producer) & (records["count"] > 0)]
-        after = int((own["first"] + own["count"]).max()) if len(own) else 0
-        refused = own[(own["record"] == Record.DONE) & (own["outcome"] == Outcome.REFUSED)]
-        recent = refused[refused["done_ns"] > told_ns - int(RETRIES_S * 1e9)]
-        again = sorted({(int(row["first"]), int(row["count"])) for row in recent})
-    if upto > after:
-        again.append((after, min(upto - after, COUNT_MAX)))
+    records = np.concatenate(held) if held else np.empty(0, RECORD)
+    twin = twin_of(producer)
+    both = (producer, twin) if (records["producer"] == twin).any() else (producer,)
+    again = [(of, *events) for of in both for events in _in_doubt(records, of, upto, told_ns)]
     if not again:
         return
     process = f"locust-{producer}-lost"
     writer = LedgerWriter(run.ledger / f"{process}.ledger", run_id=run.info.run_id, process=process)
-    for first, count in again:
+    for of, first, count in again:
         # Attempt 0: which one it would have been is not known, and it says nothing about the schedule.
-        writer.attempt(producer=producer, first=first, count=count, intended_ns=told_ns, sent_ns=told_ns, attempt=0)
+        writer.attempt(producer=of, first=first, count=count, intended_ns=told_ns, sent_ns=told_ns, attempt=0)
     writer.close()
+
+
+def _in_doubt(records: npt.NDArray[np.void], producer: int, upto: int, told_ns: int) -> list[tuple[int, int]]:
+    """Return (first, count) of events that may have been sent, or sent again, after the last records came."""
+    own = records[(records["producer"] == producer) & (records["count"] > 0)]
+    after = int((own["first"] + own["count"]).max()) if len(own) else 0
+    refused = own[(own["record"] == Record.DONE) & (own["outcome"] == Outcome.REFUSED)]
+    recent = refused[refused["done_ns"] > told_ns - int(RETRIES_S * 1e9)]
+    again = sorted({(int(row["first"]), int(row["count"])) for row in recent})
+    return [*again, (after, min(upto - after, COUNT_MAX))] if upto > after else again

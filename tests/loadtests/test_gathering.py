@@ -13,6 +13,7 @@ from loadtests.errors import GeneratorFailed
 from loadtests.gathering import declare_unknown, write_at
 from loadtests.records.histogram import merged
 from loadtests.records.jsonl import read_jsonl
+from loadtests.records.identity import twin_of
 from loadtests.records.ledger import LedgerWriter, Outcome, read_ledgers
 from loadtests.records.rundir import RunDir
 from loadtests.remote import Lease, Offer, machine, offer_of
@@ -89,6 +90,21 @@ def test_of_a_lost_worker_only_what_may_have_been_sent_is_unknown(tmp_path: Path
     assert (flags & ATTEMPTED).all()
     assert np.flatnonzero(flags & ACKED).tolist() == list(range(10))
     assert np.flatnonzero(flags & UNKNOWN).tolist() == list(range(20, 50))
+
+
+def test_of_a_lost_worker_with_colliding_ids_the_other_source_is_unknown_too(tmp_path: Path) -> None:
+    """Its events may have been sent up to the end of the lease as well."""
+    run = make_run(tmp_path)
+    writer = LedgerWriter(run.ledger / "locust-3.ledger", run_id=run.info.run_id, process="locust-3")
+    for producer in (3, twin_of(3)):
+        writer.attempt(producer=producer, first=0, count=10, intended_ns=1, sent_ns=1)
+    writer.close()
+
+    declare_unknown(run, 3, 30, 10**9)
+
+    owed = fold(read_ledgers(run.ledger)).producers
+    for producer in (3, twin_of(3)):
+        assert (owed[producer].spread(owed[producer].flags, 0, 30) & UNKNOWN).all()
 
 
 @pytest.mark.integration
