@@ -12,8 +12,8 @@ import pytest
 from loadtests.errors import GeneratorFailed
 from loadtests.gathering import declare_unknown, write_at
 from loadtests.records.histogram import merged
-from loadtests.records.jsonl import read_jsonl
 from loadtests.records.identity import twin_of
+from loadtests.records.jsonl import read_jsonl
 from loadtests.records.ledger import LedgerWriter, Outcome, read_ledgers
 from loadtests.records.rundir import RunDir
 from loadtests.remote import Lease, Offer, machine, offer_of
