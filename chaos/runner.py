@@ -142,10 +142,12 @@ class Runner:
     def _end_faults(self) -> None:
         """Heal every step that is on and let none begin. Raises ChaosError when a step failed."""
         try:
-            if self._drills is not None:
-                self._drills.stop()
-            if self._nemesis is not None:
-                self._nemesis.stop()
+            try:
+                if self._drills is not None:
+                    self._drills.stop()
+            finally:
+                if self._nemesis is not None:
+                    self._nemesis.stop()
         except ChaosError:
             self._warden.heal_all()  # a step that failed must not leave the others on
             raise

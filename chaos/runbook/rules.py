@@ -176,11 +176,11 @@ def _clear_unverified(runbook: Runbook) -> Found:
     exported: int | None = None
     for step in sorted((one for one in steps if one.item), key=lambda one: one.line):
         words = step.text.lower()
-        if re.search(r"\bexport(ed|s)?\b", words) and "export " + "var" not in words and not _is_assignment(step.text):
+        if re.search(r"(?<![\w-])export(ed|s)?(?![\w-])", words) and not _is_assignment(step.text):
             exported = step.line
         if exported is not None and re.search(r"\b(verif|compar|check|receipt|digest|sha-?256|count)", words):
             exported = None
-        if exported is not None and re.search(r"\b(clear|reset|delete|wipe|purge|truncate)\b", words):
+        if exported is not None and re.search(r"(?<![\w-])(clear|reset|delete|wipe|purge|truncate)(?![\w-])", words):
             why = f"the export of line {exported} is not looked at before what was exported is gone"
             yield step.line, step.text, why, "compare number and digest of the export with its receipt first"
             exported = None

@@ -173,6 +173,8 @@ def _unknown_icequake(stage: Stage) -> tuple[str, list[str]] | None:
             return f"{so_far} {named}", sorted(group.list_commands(context))
         words = words[words.index(named) + 1 :]
         group, so_far = command, f"{so_far} {named}"
+    if group.context_settings.get("ignore_unknown_options"):
+        return None  # it hands them on
     known = {option for param in group.params for option in (*param.opts, *param.secondary_opts)} | {"--help", "-h"}
     wrong = next((word for word in words if word.startswith("--") and word.partition("=")[0] not in known), None)
     return None if wrong is None else (f"{so_far} {wrong.partition('=')[0]}", sorted(o for o in known if o[0] == "-"))

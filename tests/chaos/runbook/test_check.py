@@ -9,12 +9,13 @@ import pytest
 from click.testing import CliRunner
 
 from chaos.cli import icequake, run_command
-from chaos.runbook.document import parse_runbook
+from chaos.runbook.document import parse_runbook, read_runbook
 from chaos.runbook.findings import Kind, Report
 from chaos.runbook.rules import RULES, check_runbook
 from chaos.runbook.tools import tools
 
 WRONG = Path(__file__).parent / "wrong.md"
+ROOT = Path(__file__).parents[3]
 
 
 def shell(*lines: str) -> Report:
@@ -127,6 +128,14 @@ def test_what_is_not_known_is_not_said_to_be_right() -> None:
 def test_odd_markdown_and_odd_shell_are_read(text: str) -> None:
     """Nothing is executed and nothing is raised."""
     assert check_runbook(parse_runbook(text)).exit_code in (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_the_documentation_of_icequake_has_nothing_wrong(page: Path) -> None:
+    """Every command of icequake in it exists, with its options."""
+    assert check_runbook(read_runbook(page)).findings == []
 
 
 def test_the_table_of_tools_can_be_read() -> None:
