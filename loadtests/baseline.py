@@ -69,7 +69,7 @@ def count_log(path: Path, *, since: datetime | None = None, until: datetime | No
     high = math.inf if until is None else until.timestamp()
     try:
         for kind, time_s in pairs:
-            if kind is None or time_s is None:
+            if not kind or time_s is None:
                 counted.unusable += 1
             elif low <= time_s < high:
                 counted.bins[kind, int(time_s // BIN_S)] += 1
