@@ -25,7 +25,7 @@ from chaos.undo import process_identity
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 90.0
+START_S = 180.0
 ICEQUAKE = [sys.executable, "-c", "from chaos.cli import main; main()"]
 SLOW = ["--set", "traffic.for_s=40", "--set", "steps.0.for_s=30", "--set", "baseline_s=1", "--set", "steps.0.at_s=0"]
 
