@@ -66,11 +66,10 @@ class LiveRunner(Runner):
         self.ready: Future[dict[str, Any]] = Future()
         self.failure: str | None = None
         self._pen, self._over = threading.Lock(), False
+        self._first_by_hand = len(request.plan.scenario.steps)
         super().__init__(request, stack=stack, warden=warden, display=display)
         starts_target = self._target.process is not None
-        self._interactive = Interactive(
-            len(self._plan.scenario.steps), self._env_of, self._timeline, starts_target=starts_target
-        )
+        self._interactive = Interactive(self._first_by_hand, self._env_of, self._timeline, starts_target=starts_target)
 
     # -- how a live run differs
 
@@ -113,7 +112,8 @@ class LiveRunner(Runner):
         super()._heard(entry)
         t_s = self._at_s(entry["t_ns"])
         if entry["event"] == "step":
-            step = self._steps.setdefault(entry["step"], {"step": entry["step"], "fault": entry["fault"]})
+            known = {"step": entry["step"], "fault": entry["fault"], "by_hand": entry["step"] >= self._first_by_hand}
+            step = self._steps.setdefault(entry["step"], known)
             step["state"] = entry["state"]
             step[f"{entry['state']}_s"] = t_s
             step |= {key: entry[key] for key in ("params", "requests_affected", "reason", "error") if key in entry}
@@ -286,8 +286,7 @@ class LiveRunner(Runner):
             raise NotNow(f"{what} are for the time between baseline and Stop; this run is in phase {_said(self.run)}.")
 
     def _drilling(self) -> bool:
-        first = len(self._plan.scenario.steps)
-        ours = [drill["state"] for step, drill in self._drilled.copy().items() if step >= first]
+        ours = [drill["state"] for step, drill in self._drilled.copy().items() if step >= self._first_by_hand]
         return bool(self._drills and self._drills.active) or "armed" in ours or "begun" in ours
 
     def heal(self, step: int | None) -> dict[str, Any]:

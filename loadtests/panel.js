@@ -154,12 +154,13 @@
     const now = Math.max(1, state.run.elapsed_s);
     const focus = document.activeElement && document.activeElement.dataset ? document.activeElement.dataset.step : undefined;
     view.lanes.replaceChildren(...state.steps.slice(-12).map(step => {
-      const from = step.injected_s, to = step.healed_s ?? step.void_s ?? step.failed_s ?? now;
-      const words = "#" + step.step + " " + step.fault + " · " + step.state +
+      const coming = step.state === "armed" && step.by_hand;  // it is on, and its effect is being measured
+      const from = step.injected_s ?? (coming ? step.armed_s : undefined), to = step.healed_s ?? step.void_s ?? step.failed_s ?? now;
+      const words = "#" + step.step + " " + step.fault + " · " + (coming ? "being injected" : step.state) +
         (step.requests_affected === undefined ? "" : " · " + (step.requests_affected === null ? "requests that left no record" : count(step.requests_affected) + " requests") + " met it") +
         (step.reason ? " · " + step.reason : "") + (step.error ? " · " + step.error : "");
       const line = el("div", {class: "bar"}, from === undefined ? null :
-        el("i", {style: "left:" + from / now * 100 + "%;width:" + Math.max(.5, (to - from) / now * 100) + "%;right:auto"}));
+        el("i", {class: coming ? "coming" : "", style: "left:" + from / now * 100 + "%;width:" + Math.max(.5, (to - from) / now * 100) + "%;right:auto"}));
       const heal = step.state === "injected" && !state.run.traffic_ended ?
         el("button", {"data-step": step.step, onclick: () => act("heal", {step: step.step})}, "heal") : null;
       return el("div", {class: "lane"}, el("span", {class: {void: "warn", failed: "bad"}[step.state] || ""}, words, " ", heal), line);

@@ -23,10 +23,11 @@ def main(images: Path) -> None:
     images.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, chromium() as browser, live(Path(scratch), "--seed", "5") as session:
         panel = Panel(browser, session.url, **WIDE)
-        panel.start(userCount=30)
-        step = panel.inject("slow-r2", for_s=None, latency_ms=6000)
+        panel.start(userCount=40)
+        step = panel.inject("slow-r2", for_s=None, latency_ms=2500)
         panel.wait(lambda: panel.alert("BufferFill90") == "firing", "a full buffer")
         panel.press("paged")
+        panel.wait(lambda: "slow-r2 · injected" in panel.text, "the fault")
         panel.page.wait_for_timeout(4000)
         take(panel.page, images / "live-fault.png")
         phone = Panel(browser, session.url, **NARROW)
@@ -45,6 +46,7 @@ def main(images: Path) -> None:
 
 def take(page: Any, path: Path) -> None:
     """Write what the window shows."""
+    page.evaluate("scrollTo(0, 0)")
     page.screenshot(path=path, animations="disabled")
     print(f"{path}  {path.stat().st_size // 1000} kB")
 
