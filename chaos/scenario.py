@@ -47,6 +47,7 @@ FOR_S = 10.0
 
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
+Threshold = Annotated[str, Meta(pattern=r"^\s*(<=|>=|<|>|==)\s*-?\d+(\.\d+)?\s*$", description="Such as '<= 250'.")]
 
 
 class TrafficSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,6 +122,8 @@ class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         tier: `quick`, or `nightly` for what takes long.
         stop: When to end early.
         env: Environment for a target that the harness starts, such as ICEBERG_BUFFER_TIMEOUT_MS.
+        thresholds: What figures of the run must be, such as `latency_p99_ms: "<= 250"`; a name of `icequake history`, or a dotted path
+            into the verdict's sections. Each is a check of its own; one that was not measured is INCONCLUSIVE.
     """
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]*$")]
@@ -131,6 +134,7 @@ class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tier: Literal["quick", "nightly"] = "quick"
     stop: StopSpec = field(default_factory=StopSpec)
     env: dict[str, str] = field(default_factory=dict)
+    thresholds: dict[str, Threshold] = field(default_factory=dict)
     steps: list[StepSpec] = field(default_factory=list)
     schema: str = schema_name(KIND)
 

@@ -30,6 +30,7 @@ from reports.reconcile import Punctual, Reconciliation, reconcile
 from reports.run_argument import find_run, run_argument
 from reports.run_checks import run_checks
 from reports.runrecords import RunRecords, read_run
+from reports.thresholds import threshold_checks
 from reports.verdict import EXIT_CODES, Totals, VerdictDoc, worst, write_verdict
 from reports.windows import ascription_boundaries
 
@@ -66,6 +67,7 @@ def verdict_on(records: RunRecords, result: Reconciliation) -> VerdictDoc:
     checks = [*event_checks(records, result), *answer_checks(records, result)]
     checks += [*drill_checks(records.timeline), *run_checks(records, result)]
     numbers = sections(records, result)
+    checks += threshold_checks(records.run.scenario, numbers)
     totals = _totals(records, result)
     verdict = worst(check.verdict for check in checks)
     duration_s = round(max(records.end_ns - info.started_mono_ns, 0) / 1e9, 3)

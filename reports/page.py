@@ -86,7 +86,7 @@ _QUESTIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         "capacity",
         "Buffer capacity",
         "How much load and how long an outage does this buffer configuration hold?",
-        ("capacity.",),
+        ("capacity.", "threshold."),
     ),
     (
         "flush",
