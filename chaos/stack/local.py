@@ -114,6 +114,9 @@ class Stack:
             self._measured = probe(self.pyiceberg_properties(direct=True), files)
         except FAILURES as error:
             raise ChaosError(f"the {self.name} stack does not keep a table: {error}") from error
+        other = [name for name, able in self._measured.items() if self._plan.capabilities.get(name, able) is not able]
+        if other:
+            self.note(f"the {self.name} stack is not as it was known: see {', '.join(other)} in the report")
         return self.capabilities()
 
     # -- processes

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pyiceberg.exceptions import CommitFailedException, NoSuchViewError, RESTError
 
+from chaos.stack import Ports, Stack
 from chaos.stack import probe as module
+from chaos.stack.moto import Moto
+from chaos.stack.plan import make_plan
 from chaos.stack.probe import MEANINGS
 from chaos.table.preflight import Permission
+from chaos.warden_client import Warden
 
 
 class Table:
@@ -105,3 +109,16 @@ def test_bytes_are_found_wherever_a_block_ends(tmp_path: Path, monkeypatch: pyte
 def test_every_capability_is_measured() -> None:
     """The names with a meaning are those with a measure."""
     assert module._MEASURES.keys() == MEANINGS.keys()
+
+
+def test_a_stack_that_is_not_as_it_was_known_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was measured counts, and the difference is told; a stack that is as known is not spoken of."""
+    notes: list[str] = []
+    stack = Stack(make_plan(Moto, tmp_path, Ports(), seed=0), cast(Warden, None), tmp_path, owned=False)
+    stack.note = notes.append
+    monkeypatch.setattr(module, "probe", lambda *_: {"survives_kill": False, "views": False})
+    assert stack.measure()["views"] is False
+    assert notes == []
+    monkeypatch.setattr(module, "probe", lambda *_: {"survives_kill": False, "views": True})
+    assert stack.measure()["views"] is True
+    assert notes == ["the moto stack is not as it was known: see views in the report"]
