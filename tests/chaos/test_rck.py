@@ -1,6 +1,6 @@
 """Iceberg's own REST compatibility kit, in Java, against the catalog of the moto stack.
 
-It runs where `java`, `mvn` and the kit's jars are; ``mvn -f tests/rck/pom.xml -Drck.output=DIR test`` fetches those once.
+It runs where `java`, `mvn` and the kit's jars are; ``mvn -f tests/rck/pom.xml test`` fetches those once.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def results(moto: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         text=True, timeout=MINUTES * 60, check=False,
     )  # fmt: skip
     if "in offline mode" in done.stdout:
-        pytest.skip(f"jars of the compatibility kit are missing: mvn -f {POM.name} -Drck.output=DIR test fetches them")
+        pytest.skip(f"jars of the compatibility kit are missing: mvn -f {POM.name} test fetches them")
     assert done.returncode == 0, done.stdout[-3000:]
     return {path.stem.rpartition(".")[2]: read(path) for path in output.glob("surefire-reports/TEST-*.xml")}
 
