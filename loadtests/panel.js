@@ -155,7 +155,8 @@
     const focus = document.activeElement && document.activeElement.dataset ? document.activeElement.dataset.step : undefined;
     view.lanes.replaceChildren(...state.steps.slice(-12).map(step => {
       const coming = step.state === "armed" && step.by_hand;  // it is on, and its effect is being measured
-      const from = step.injected_s ?? (coming ? step.armed_s : undefined), to = step.healed_s ?? step.void_s ?? step.failed_s ?? now;
+      // A fault by hand acts from when it was asked for; when it counts as injected, its effect has been measured.
+      const from = step.by_hand && (coming || step.injected_s !== undefined) ? step.armed_s : step.injected_s, to = step.healed_s ?? step.void_s ?? step.failed_s ?? now;
       const words = "#" + step.step + " " + step.fault + " · " + (coming ? "being injected" : step.state) +
         (step.requests_affected === undefined ? "" : " · " + (step.requests_affected === null ? "requests that left no record" : count(step.requests_affected) + " requests") + " met it") +
         (step.reason ? " · " + step.reason : "") + (step.error ? " · " + step.error : "");
