@@ -55,7 +55,13 @@ class Pretender:
         if path == "config":
             return {"variables": {"ICEBERG_BUFFER_SIZE": self.size}}
         capacity = 2000 if self.lies == "old capacity" else int(self.size)
-        return {"events": len(self.waiting), "capacity_events": capacity, "discarded_events": self.discarded}
+        held = min(len(self.waiting), 2000) if self.lies == "holds no more" else len(self.waiting)
+        return {
+            "events": held,
+            "partitions": [{"events": held}],
+            "capacity_events": capacity,
+            "discarded_events": self.discarded,
+        }
 
     def post(self, path: str, body: bytes = b"") -> dict[str, Any]:
         answer: dict[str, Any] = getattr(self, f"_{path}")(body)
@@ -98,14 +104,16 @@ class Pretender:
         return keys & {("s", one) for one in rows}
 
     def critical(self) -> list[str]:
-        return ["manifest-missing m1"] if "manifest-deleted" in self.on and self.lies != "doctor is blind" else []
+        damaged = {"manifest-deleted", "data-file-deleted"} & set(self.on)
+        return ["manifest-missing m1"] if damaged and self.lies != "doctor is blind" else []
 
-    def mend(self, *, accept_loss: bool) -> Mended:
-        if "manifest-deleted" not in self.on or self.lies == "cannot mend":
+    def mend(self, *, accept_loss: bool, export: bytes | None = None) -> Mended:
+        damage = "manifest-deleted" if export is None else "data-file-deleted"
+        if damage not in self.on or self.lies == "cannot mend":
             return Mended(left=("a guess",) if self.lies == "cannot mend" else ())
         if self.lies != "mends nothing":
-            self.on.remove("manifest-deleted")
-            return Mended("rebuild-manifest")
+            self.on.remove(damage)
+            return Mended("rebuild-manifest" if export is None else "append-from-export")
         self.mended, again = True, self.mended
         return Mended() if again else Mended("rebuild-manifest")
 
@@ -215,6 +223,7 @@ def test_every_drill_holds_with_a_collector_that_does_right(name: str) -> None:
         ("scale-buffer", "old size", "configured"),
         ("scale-buffer", "old capacity", "in force"),
         ("scale-buffer", "refuses", "accepts"),
+        ("scale-buffer", "holds no more", "holds more"),
         ("drain-and-restart", "killed", "ended"),
         ("drain-and-restart", "refuses", "accepts"),
         ("drain-and-restart", "lost", "drained"),
@@ -229,6 +238,12 @@ def test_every_drill_holds_with_a_collector_that_does_right(name: str) -> None:
         ("repair-the-table", "killed", "stopped"),
         ("repair-the-table", "refuses", "accepts"),
         ("repair-the-table", "lost", "all back"),
+        ("restore-from-export", "cut export", "failed"),
+        ("restore-from-export", "flush does nothing", "flushed"),
+        ("restore-from-export", "doctor is blind", "failed"),
+        ("restore-from-export", "cannot mend", "restored"),
+        ("restore-from-export", "mends nothing", "sound"),
+        ("restore-from-export", "lost", "all back"),
     ],
 )
 def test_a_collector_that_does_wrong_is_noticed(name: str, lies: str, seen: str) -> None:
