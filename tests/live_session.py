@@ -102,7 +102,7 @@ def live(runs: Path, *arguments: str) -> Iterator[Live]:
         session.wait_url()
         yield session
     except BaseException as error:
-        error.add_note("icequake live said:\n" + "".join(session.said[-80:]))
+        error.add_note(f"icequake live (status {process.poll()}) said:\n" + "".join(session.said[-80:]))
         raise
     finally:
         if process.poll() is None:
