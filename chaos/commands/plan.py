@@ -14,6 +14,7 @@ from chaos.guard import refuse
 from chaos.scenario import DrillStep, Step, find_scenario, load_plan
 from chaos.stack import CAPABILITIES, STACKS, saved_capabilities
 from chaos.target import find_target
+from loadtests.records.target import Target
 
 
 @click.command()
@@ -39,12 +40,13 @@ def plan(scenario: str, target: str, overrides: tuple[str, ...], stack: str, pro
     )
     click.echo(f"Minutes   {(spec.baseline_s + traffic.for_s) / 60:.1f} of traffic, at most {longest / 60:.1f} in all")
     capabilities, how = _capabilities(stack, runs, probe=probe)
-    for step in loaded.steps:
-        click.echo(f"Step {step.index}    {_step(step, capabilities, starts_target=aim.process is not None)}")
-    for one in loaded.drills:
-        problem = one.drill.problem(aim)
-        skipped = f" (will be skipped: {problem}; the run cannot PASS)" if problem else ""
-        click.echo(f"Step {one.index}    {_when(one)}: drill {one.drill.name}, {one.drill.about}{skipped}")
+    said = {one.index: _step(one, capabilities, starts_target=aim.process is not None) for one in loaded.steps}
+    said |= {one.index: _drill(one, aim) for one in loaded.drills}
+    for index, text in sorted(said.items()):
+        click.echo(f"Step {index}    {text}")
+    click.echo(
+        f"Step {step.index}    {_drill(step, aim) if isinstance(step, DrillStep) else _step(step, starts_target=aim.process is not None)}"
+    )
     click.echo(
         f"Touches   {'a target that icequake starts itself, and nothing else' if aim.process else aim.ingest.url}; a namespace of its own on a local stack"
     )
@@ -93,3 +95,9 @@ def _step(step: Step, capabilities: dict[str, bool], *, starts_target: bool) -> 
         problem = f"the stack lacks {', '.join(lacks)}"
     skipped = f" (will be skipped: {problem}; the run cannot PASS)" if problem else ""
     return f"{_when(step)}, up to {step.for_s:g} s: {step.spec.name}, {step.spec.about}{skipped}"
+
+
+def _drill(step: DrillStep, aim: Target) -> str:
+    problem = step.drill.problem(aim)
+    skipped = f" (will be skipped: {problem}; the run cannot PASS)" if problem else ""
+    return f"{_when(step)}: drill {step.drill.name}, {step.drill.about}{skipped}"
