@@ -45,9 +45,6 @@ def plan(scenario: str, target: str, overrides: tuple[str, ...], stack: str, pro
     for index, text in sorted(said.items()):
         click.echo(f"Step {index}    {text}")
     click.echo(
-        f"Step {step.index}    {_drill(step, aim) if isinstance(step, DrillStep) else _step(step, starts_target=aim.process is not None)}"
-    )
-    click.echo(
         f"Touches   {'a target that icequake starts itself, and nothing else' if aim.process else aim.ingest.url}; a namespace of its own on a local stack"
     )
     click.echo(
