@@ -72,7 +72,7 @@ def test_a_collector_that_appends_twice_fails(stack: Session, tmp_path: Path) ->
 def test_the_reference_survives_the_death_of_the_catalog(stack: Session, tmp_path: Path) -> None:
     """Here it is a server of its own, and comes back with its tables."""
     killed = "steps=[{fault: catalog-killed, at_s: 0, for_s: 5}]"
-    verdict, _ = execute(stack, tmp_path, "reference", killed, "settle_s=30")
+    verdict, _ = execute(stack, tmp_path, "reference", "traffic.for_s=8", killed, "settle_s=30")
 
     assert verdict["verdict"] == "PASS", verdict["first_screen"]
     assert verdicts(verdict)["run.faults_effective"] == "PASS"
@@ -80,7 +80,8 @@ def test_the_reference_survives_the_death_of_the_catalog(stack: Session, tmp_pat
 
 def test_a_store_that_would_forget_everything_is_not_killed(stack: Session, tmp_path: Path) -> None:
     """The step is void and says why; nobody is blamed for what a stack of memory loses."""
-    verdict, _ = execute(stack, tmp_path, "reference", "steps=[{fault: storage-killed, at_s: 0, for_s: 5}]")
+    killed = "steps=[{fault: storage-killed, at_s: 0, for_s: 5}]"
+    verdict, _ = execute(stack, tmp_path, "reference", "traffic.for_s=8", killed)
 
     assert verdict["verdict"] == "INCONCLUSIVE", verdict["first_screen"]
     assert verdicts(verdict)["events.lost"] == "PASS"
