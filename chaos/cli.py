@@ -38,7 +38,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "diagnose": ("reports.diagnose:main", "Answer the runbook's root-cause page for a run, most suspicious first."),
     "observe": ("reports.observe:main", "Read the table of a run again."),
     "report": ("reports.render:main", "Write report.html, report.md and junit.xml of a run."),
-    "experiment": ("reports.experiment.commands:experiment", "Capacity, survival, sweep, ab: questions that take several runs."),
+    "experiment": (
+        "reports.experiment.commands:experiment",
+        "Capacity, survival, sweep, ab: questions that take several runs.",
+    ),
     "nightly": ("reports.nightly.command:nightly", "A preset of runs for a scheduler; trends, index page, mail body."),
     "history": ("reports.history.commands:history", "List many runs; an index page; did the nightly run?"),
     "compare": ("reports.history.commands:compare_command", "Compare two runs."),

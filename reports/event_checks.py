@@ -125,9 +125,7 @@ def _quarantined(records: RunRecords, result: Reconciliation) -> Check:
     found = result.sets["quarantined"]
     claim = "no acknowledged event is kept aside in quarantine"
     if found.events:
-        claim = (
-            f"{found.events:,} acknowledged events are in quarantine instead of the table, by the target's own word"
-        )
+        claim = f"{found.events:,} acknowledged events are in quarantine instead of the table, by the target's own word"
     reasons = Counter(str(line.get("reason")) for line in read_quarantine(records.run.root))
     return Check(
         id="events.quarantined",

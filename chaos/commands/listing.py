@@ -43,7 +43,10 @@ def _traffic(_: Path) -> Rows:
 
 def _stacks(_: Path) -> Rows:
     for name in STACKS:
-        yield name, "storage and catalog that run elsewhere" if name == "remote" else "local servers, started for the run"
+        yield (
+            name,
+            "storage and catalog that run elsewhere" if name == "remote" else "local servers, started for the run",
+        )
     yield "up", "the one that `icequake up` keeps running"
 
 

@@ -54,6 +54,9 @@ def test_damage_is_noticed_mended_and_judged(stack: str, scenario: str, tmp_path
 
 
 def test_metadata_that_the_catalog_does_not_read_is_no_damage(tmp_path: Path) -> None:
-    """On a catalog with a copy of its own the step is void, and the run proves nothing."""
+    """On a catalog with a copy of its own the step is void, and the drill finds nothing to repair; no event is missing."""
     verdict = verdict_of("seaweedfs", "metadata-corruption", tmp_path)
-    assert verdict["verdict"] == "INCONCLUSIVE", verdict["first_screen"]
+    found = {one["id"]: one["verdict"] for one in verdict["checks"]}
+    assert verdict["verdict"] == "FAIL", verdict["first_screen"]
+    assert (found["drill.repair-the-table"], found["run.faults_effective"]) == ("FAIL", "INCONCLUSIVE")
+    assert found["events.lost"] == "PASS"

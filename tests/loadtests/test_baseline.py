@@ -151,7 +151,10 @@ def test_a_log_is_read_in_each_form(tmp_path: Path, form: str):
 def test_what_has_no_type_or_time_is_counted_apart(tmp_path: Path):
     """Broken lines and events without a time are left out, and said to be."""
     path = tmp_path / "day.ndjson"
-    path.write_bytes(log_lines(some_day()[:5]) + b'{"type":"x"}\n{"type":"","time":"2026-11-24T00:00:00Z"}\nnot json\n\n{"type":"x","time":"yesterday"}\n\xff\n')
+    path.write_bytes(
+        log_lines(some_day()[:5])
+        + b'{"type":"x"}\n{"type":"","time":"2026-11-24T00:00:00Z"}\nnot json\n\n{"type":"x","time":"yesterday"}\n\xff\n'
+    )
 
     counted = count_log(path)
 
