@@ -38,8 +38,8 @@ def play(order: Order, log: Path) -> None:
     if trial.target in ("waits", "deaf"):
         hear = signal.default_int_handler if trial.target == "waits" else lambda *_: tell(Phase("hears nothing"))
         signal.signal(signal.SIGINT, hear)
-        tell(Phase("waiting"))
         try:
+            tell(Phase("waiting"))  # who hears it may interrupt at once
             while True:
                 signal.pause()
         except KeyboardInterrupt:
