@@ -30,6 +30,7 @@ MODULES = {
     "restore-permissions": "restore_permissions",
     "drain-and-restart": "drain_and_restart",
     "repair-the-table": "repair_the_table",
+    "restore-from-export": "restore_from_export",
 }
 NEEDS = ("process", "admin")
 

@@ -85,8 +85,8 @@ class Table(Protocol):
         """Let the doctor look at the table; return its critical findings, in sentences."""
         ...
 
-    def mend(self, *, accept_loss: bool) -> Mended:
-        """Do the next step of a repair, with a backup of what it replaces."""
+    def mend(self, *, accept_loss: bool, export: bytes | None = None) -> Mended:
+        """Do the next step of a repair, with a backup of what it replaces; rows of lost files are taken from *export*."""
         ...
 
     def denied(self) -> dict[str, str]:

@@ -73,14 +73,16 @@ class RunTable:
         found = self._examine().findings.kept
         return [f"{one.name} {one.object}: {one.detail}" for one in found if one.severity is Severity.CRITICAL]
 
-    def mend(self, *, accept_loss: bool) -> Mended:
+    def mend(self, *, accept_loss: bool, export: bytes | None = None) -> Mended:
         """Do the first thing that is to be done about what the doctor finds."""
-        return _translated("the table could not be mended", lambda: self._mend(accept_loss=accept_loss))
+        return _translated("the table could not be mended", lambda: self._mend(accept_loss, export))
 
-    def _mend(self, *, accept_loss: bool) -> Mended:
+    def _mend(self, accept_loss: bool, export: bytes | None) -> Mended:
         from chaos.table.treatment import Case, next_step
 
-        step = next_step(Case(self._direct, self._identifier), self._examine(), now_ms=int(time.time() * 1000))
+        file = self._kept(export) if export is not None else None
+        case = Case(self._direct, self._identifier, export=file)
+        step = next_step(case, self._examine(), now_ms=int(time.time() * 1000))
         left = tuple(f"{one.finding.name} {one.finding.object}: {one.why}" for one in step.refused)
         if step.plan is None:
             return Mended(left=left)
@@ -88,6 +90,13 @@ class RunTable:
             return Mended(left=(*left, f"{step.plan.recipe} would lose {step.plan.rows_lost} rows for good"))
         step.carry_out(self._backup)
         return Mended(step.plan.recipe, step.plan.rows_lost, left)
+
+    def _kept(self, export: bytes) -> Path:
+        """Keep an export beside what repairs replace."""
+        self._backup.mkdir(parents=True, exist_ok=True)
+        file = self._backup / "export.ndjson"
+        file.write_bytes(export)
+        return file
 
     def denied(self) -> dict[str, str]:
         """Try every operation once, below the table's prefix."""
