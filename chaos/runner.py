@@ -466,7 +466,10 @@ class Runner:
         """Write down what the target keeps aside; one without an admin listener, or a quarantine, keeps nothing."""
         answer = self._asked_admin("quarantine")
         if answer is not None and isinstance(answer.get("events"), list):
-            write_quarantine(self.run.root, self.run.info.run_id, answer["events"])
+            listed = [one for one in answer["events"] if isinstance(one, dict)]
+            write_quarantine(self.run.root, self.run.info.run_id, listed)
+            if answer.get("total", 0) != len(listed):
+                self._say(f"the target's quarantine lists {len(listed)} of {answer.get('total')} events")
 
     def _keep_configuration(self) -> None:
         """Write down the configuration that is in force, where the target tells it."""
