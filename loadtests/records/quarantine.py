@@ -5,7 +5,7 @@ A line an event: {"source", "id", "reason"}; `source` and `id` are null where th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ KIND = "quarantine"
 NAME = "quarantine.jsonl"
 
 
-def write_quarantine(run: Path, run_id: str, events: list[Mapping[str, Any]]) -> None:
+def write_quarantine(run: Path, run_id: str, events: Sequence[Mapping[str, Any]]) -> None:
     """Write the file of a run directory."""
     with JsonlWriter(run / NAME, KIND, run_id) as writer:
         for event in events:
