@@ -12,10 +12,12 @@ from rich.console import Console
 from chaos.commands.session import session
 from chaos.display import Display
 from chaos.errors import ToolMissing
+from chaos.faults.kills import kills
 from chaos.runner import Request, Runner
 from chaos.scenario import find_scenario, load_plan
 from chaos.setup import SetupError
 from chaos.target import find_target
+from tests.chaos.test_kills import mutant, tried
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -60,3 +62,16 @@ def test_metadata_that_the_catalog_does_not_read_is_no_damage(tmp_path: Path) ->
     assert verdict["verdict"] == "FAIL", verdict["first_screen"]
     assert (found["drill.repair-the-table"], found["run.faults_effective"]) == ("FAIL", "INCONCLUSIVE")
     assert found["events.lost"] == "PASS"
+
+
+def test_a_recreated_table_costs_no_event_where_it_can_be_undone(tmp_path: Path) -> None:
+    """On moto, which keeps the files of a dropped table: the reference collector passes, one that gives up loses events."""
+    display = Display(Console(stderr=True), quiet=True)
+    kill = kills()["table-recreated"]
+    assert kill.mutant is not None
+    assert kill.check is not None
+    with session("moto", runs=tmp_path / "runs", seed=7, display=display) as running:
+        reference = tried(running, tmp_path, "table-recreated", "reference")
+        broken = tried(running, tmp_path, "table-recreated", mutant(tmp_path, kill.mutant))
+    assert reference["verdict"] == "PASS", reference["first_screen"]
+    assert {one["id"]: one["verdict"] for one in broken["checks"]}[kill.check] == "FAIL", broken["first_screen"]

@@ -95,6 +95,7 @@ def test_what_cannot_be_damaged_is_void_with_a_reason(running: Session, table: T
         DamagedObject(role="manifest", mutation="melted")
 
 
+@pytest.mark.slow
 def test_a_run_fails_on_damage_and_puts_it_back_when_it_was_judged(running: Session, tmp_path: Path) -> None:
     """A data file vanishes under traffic: its events are lost in the verdict, and there again afterwards."""
     spec = catalogue()["data-file-deleted"]
