@@ -61,7 +61,7 @@ class LiveRunner(Runner):
         self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY_S)
         self._counts: dict[str, int] = {}
         self._fresh: dict[str, Any] = {}
-        self._flushes: dict[str, int] | None = None
+        self._flushes = Totals()
         self._alerts = Alerts()
         self.ready: Future[dict[str, Any]] = Future()
         self.failure: str | None = None
@@ -138,7 +138,7 @@ class LiveRunner(Runner):
     def _refresh(self) -> None:
         super()._refresh()
         self._counts = self._generator.counts()
-        self._flushes = outcomes(self._sampler.samples) or self._flushes
+        self._flushes.take(outcomes(self._sampler.samples) or {})
         now_s = self._at_s(time.monotonic_ns())
         if not self._history or now_s - self._history[-1]["t_s"] >= 1:
             numbers = self._numbers()
@@ -215,7 +215,7 @@ class LiveRunner(Runner):
                 "answers": bool(samples),
                 "partitions": partitions(samples),
             },
-            "flushes": outcomes(samples) or self._flushes,
+            "flushes": self._flushes.now() or None,
             "faults": self._active_faults(),
             "steps": [dict(step) for _, step in sorted(self._steps.copy().items())],
             "drills": [dict(drill) for _, drill in sorted(self._drilled.copy().items())],
@@ -359,6 +359,25 @@ def outcomes(samples: dict[str, float]) -> dict[str, int] | None:
     """Return how many flushes were committed, failed or are undecided; None when the target does not say."""
     found = {match[1]: round(value) for name, value in samples.items() if (match := _OUTCOME.match(name))}
     return found or None
+
+
+class Totals:
+    """Counters of a process that may be started again: what it counted before is kept."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, int] = {}
+        self._last: dict[str, int] = {}
+
+    def take(self, counters: dict[str, int]) -> None:
+        """Take what the process says now; nothing while it does not answer."""
+        for name, value in counters.items():
+            if value < self._last.get(name, 0):
+                self._before[name] = self._before.get(name, 0) + self._last[name]
+        self._last = {**self._last, **counters}
+
+    def now(self) -> dict[str, int]:
+        """Return the totals since the first."""
+        return {name: self._before.get(name, 0) + value for name, value in self._last.items()}
 
 
 def ask_flush(url: str, token: str) -> dict[str, Any]:

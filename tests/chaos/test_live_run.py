@@ -20,7 +20,7 @@ from chaos.control import ACTIONS
 from chaos.display import Display
 from chaos.errors import BadInput, ChaosError, NotNow
 from chaos.live import LiveSession, LoadForm, Setting
-from chaos.live_run import LiveRunner
+from chaos.live_run import LiveRunner, Totals
 from chaos.runner import Request
 from chaos.scenario import find_scenario, load_plan
 from chaos.stack import Addresses
@@ -271,6 +271,21 @@ def test_an_alert_is_written_when_it_fires(stage: Stage) -> None:
     )
     alerts = [entry for entry in read_timeline(stage.runner.run.timeline) if entry["event"] == "alert"]
     assert [(entry["name"], entry["state"]) for entry in alerts] == [(name, "firing")]
+
+
+def test_counters_of_a_target_that_was_restarted_go_on() -> None:
+    """It counts from zero again; the session does not, nor while the target is silent."""
+    totals = Totals()
+    assert totals.now() == {}
+    for said in (
+        {"committed": 5, "failed": 1},
+        {},
+        {"committed": 0, "failed": 0},
+        {"committed": 2, "failed": 0},
+        {"committed": 1},
+    ):
+        totals.take(said)
+    assert totals.now() == {"committed": 8, "failed": 1}
 
 
 def test_start_is_refused_while_the_last_run_settles(stage: Stage) -> None:
