@@ -55,7 +55,7 @@ class TrialProgress:
             self._lanes.update(self._tasks[event.lane], visible=False)
 
     def _line(self, outcome: Outcome) -> Text:
-        line = Text(f"{self._ended:>3}/{self._trials}  {outcome.fault:<37} {outcome.target:<18} ")
+        line = Text(f"{self._ended:>3}/{self._trials}  {outcome.fault:<37} {outcome.target:<22} ")
         line.append(outcome.word.value, style=STYLES.get(outcome.word, ""))
         line.append(f"{'':{max(1, 12 - len(outcome.word.value))}}{outcome.seconds:5.1f} s", style="dim")
         if outcome.word not in (Word.PASSED, Word.KILLED, Word.STOPPED):

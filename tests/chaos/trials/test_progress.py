@@ -34,8 +34,8 @@ def test_each_outcome_is_a_line() -> None:
     )
 
     assert text.splitlines() == [
-        f"  1/9  {'slow-r2':<37} {'reference':<18} PASS         12.3 s",
-        f"  2/9  {'slow-r2':<37} {'impatient':<18} killed       12.3 s",
+        f"  1/9  {'slow-r2':<37} {'reference':<22} PASS         12.3 s",
+        f"  2/9  {'slow-r2':<37} {'impatient':<22} killed       12.3 s",
     ]
 
 
