@@ -137,6 +137,7 @@ class FakePipeline:
         self.counters = counters or {}
         self.listed: dict[str, Any] = {}
         self.forgets_nothing = False
+        self.owned = False  # as a stack that `icequake up` keeps
         self.exit_status = -9
         self.headers = {"Authorization": "Bearer secret"}
         self.ingest_faulted = self.s3_faulted = self.catalog_faulted = base
