@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from loadtests.bench_children import WARM_UP_S, Job, Measured
+from loadtests.bench_job import WARM_UP_S, Job, Measured
 from loadtests.bench_load import finish, sink, start
 from loadtests.records.identity import Identity
 from loadtests.records.ledger import Record, read_ledgers

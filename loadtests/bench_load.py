@@ -28,7 +28,7 @@ from statistics import median
 
 import msgspec
 
-from loadtests.bench_children import Generator, Job, Measured
+from loadtests.bench_job import Generator, Job, Measured
 from loadtests.records.ledger import LedgerWriter, Outcome
 
 USERS = 16

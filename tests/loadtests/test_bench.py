@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtests.bench_children import Job
+from loadtests.bench_job import Job
 from loadtests.bench_latency import experiment, true_latencies_ms
 from loadtests.bench_load import Result, finish, ledger_us, sink, start
 from loadtests.bench_server import Sink
