@@ -16,7 +16,7 @@ settings.register_profile("random", print_blob=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:  # noqa: ARG001  # pytest's signature
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Importing Locust replaces threads by greenlets, and the process hangs: Locust runs in processes of its own."""
     if "locust" in sys.modules:
         raise pytest.UsageError(
