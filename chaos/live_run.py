@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from chaos.alerts import Alerts, Look
+from chaos.alerting.live import LiveAlerts
 from chaos.display import Display
 from chaos.drills import find_drill
 from chaos.errors import ChaosError, NotNow
@@ -62,7 +62,7 @@ class LiveRunner(Runner):
         self._counts: dict[str, int] = {}
         self._fresh: dict[str, Any] = {}
         self._flushes = Totals()
-        self._alerts = Alerts()
+        self._alerts = LiveAlerts(request.target)
         self.ready: Future[dict[str, Any]] = Future()
         self.failure: str | None = None
         self._pen, self._over = threading.Lock(), False
@@ -141,22 +141,11 @@ class LiveRunner(Runner):
         self._flushes.take(outcomes(self._sampler.samples) or {})
         now_s = self._at_s(time.monotonic_ns())
         if not self._history or now_s - self._history[-1]["t_s"] >= 1:
-            numbers = self._numbers()
-            self._history.append({"t_s": now_s, **numbers})
-            self._watch(now_s, numbers)
+            self._history.append({"t_s": now_s, **self._numbers()})
+            self._watch()
 
-    def _watch(self, now_s: float, numbers: dict[str, Any]) -> None:
-        flushes = outcomes(self._sampler.samples) or {}
-        look = Look(
-            t_s=now_s,
-            answers=bool(self._sampler.samples) or self._target.metrics is None,
-            promised_s=self._target.contract.freshness_s,
-            fill_ratio=numbers["fill_ratio"],
-            failed=flushes.get("failed"),
-            undecided=self._sampler.samples.get("collector_undecided_flushes"),
-            **{key: numbers[key] for key in ("visible", "pending", "freshness_s")},
-        )
-        for name, state in self._alerts.look(look):
+    def _watch(self) -> None:
+        for name, state in self._alerts.look(time.time(), self._sampler.samples, self._sampler.visible):
             self._timeline.write("alert", name=name, state=state)
 
     def _at_s(self, t_ns: int) -> float:
@@ -220,7 +209,7 @@ class LiveRunner(Runner):
             "steps": [dict(step) for _, step in sorted(self._steps.copy().items())],
             "drills": [dict(drill) for _, drill in sorted(self._drilled.copy().items())],
             "entries": list(self._entries),
-            "alerts": self._alerts.table(),
+            "alerts": self._alerts.table(self.run.info.started_unix_ns / 1e9),
             "history": [point for point in list(self._history) if point["t_s"] > since_s],
             "verdict": self._verdict(),
         }
