@@ -84,7 +84,7 @@ def test_every_generator_sends_and_is_answered(tmp_path: Path, generator: str):
 @pytest.mark.slow
 def test_after_a_stall_ours_says_what_the_server_says_and_stock_locust_does_not():
     """Within a twentieth on a busy machine, where stock says less than a third of the truth."""
-    found = experiment(rate=100, seconds=12)
+    found = experiment(rate=200, seconds=12)  # of 2,600 stock requests 16 meet the stall: less than a hundredth
 
     assert found.error < 0.05
     assert found.ours.p99_ms > 1000
