@@ -119,6 +119,7 @@ class Pool:
                 self._events.put(Event(lane, trial, "begins"))
                 outcome = self._try(lane, trial)
                 if outcome is not None:
+                    self._stopping |= outcome.word is Word.STOPPED  # before this lane asks for its next trial
                     self._events.put(Event(lane, trial, outcome=outcome))
         except ChaosError as problem:
             error = problem
