@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
 
-from chaos.errors import NotPossible
+from chaos.errors import NotPossible, NotReady
 from chaos.faults.env import Effect, Env
 from chaos.faults.process import KILLED
 
@@ -49,7 +49,11 @@ class CrashInjection:
             )
         armed = {points.env: points.format.format(point=crash.point, nth=crash.nth)}
         self._target.stop()
-        self._target.start(env=armed, arguments=points.arguments)
+        try:
+            self._target.start(env=armed, arguments=points.arguments)
+        except NotReady:
+            if self._target.status != KILLED:  # else it was at its point before it was asked whether it is ready
+                raise
         self._since_ns = self._until_ns = time.monotonic_ns()
         self._died_at: float | None = None
         self._status: int | None = None

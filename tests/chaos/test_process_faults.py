@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pytest
 
-from chaos.errors import NotPossible
+from chaos.errors import NotPossible, NotReady
 from chaos.faults.crash import CrashPoint
 from chaos.faults.env import Env, Injection
 from chaos.faults.freeze import Freeze
@@ -144,6 +144,35 @@ def test_a_crash_point_is_armed_for_one_life_only() -> None:
     assert target.log == ["stop", "start FAULTS=put.after=kill@2 --allow-faults", "start"]
     effect = injection.effect()
     assert (effect.affected, effect.reason) == (3, None)
+
+
+class DeadOnArrival(FakeTarget):
+    """A target that ends with this status before anybody asked whether it is ready."""
+
+    ends_with: int = -9
+
+    def start(self, *, env: Mapping[str, str] | None = None, arguments: Sequence[str] = ()) -> None:
+        super().start(env=env, arguments=arguments)
+        if env:
+            self.dies(self.ends_with)
+            raise NotReady("the target", 30.0)
+
+
+def test_a_target_that_dies_at_its_point_before_it_is_ready_has_died_there() -> None:
+    """A client was faster than the question whether it is ready."""
+    target = DeadOnArrival(crash_points=REFERENCE)
+    injection = CrashPoint(point="put.after", down_s=0).inject(place(target), "a")
+    drive(injection)
+
+    assert (injection.effect().reason, target.log[-1]) == (None, "start")
+
+
+def test_a_target_that_ends_otherwise_before_it_is_ready_is_an_error() -> None:
+    """Such as one that does not know the point."""
+    target = DeadOnArrival(crash_points=REFERENCE)
+    target.ends_with = 2
+    with pytest.raises(NotReady):
+        CrashPoint(point="put.after").inject(place(target), "a")
 
 
 @pytest.mark.parametrize(
