@@ -176,7 +176,9 @@ class TestWarmStack:
     def test_a_hung_server_is_revived(self, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
         """It lives and says nothing, so another takes its place and serves."""
         monkeypatch.setattr("chaos.stack.local.HUNG_S", 0.5)
-        os.kill(stack.children["toxiproxy"].pid, signal.SIGSTOP)
+        pid = stack.children["toxiproxy"].pid
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: stopped(pid))  # the signal may take a moment
 
         assert stack.revive() == ["toxiproxy did not answer any more and was started again"]
         new_table(stack, direct=False).append(ROWS)
