@@ -9,7 +9,7 @@ from msgspec import Meta, Struct, field
 
 Seconds = Annotated[float, Meta(gt=0, le=600)]
 
-PLANTED_SETTLE_S = 8
+PLANTED_SETTLE_S = 6
 """What a planted bug lost never comes, so a trial of it takes all the time that it is given."""
 
 

@@ -30,13 +30,16 @@ from chaos.errors import ChaosError
 from chaos.faults import FaultSpec, catalogue
 from chaos.guard import refuse
 from chaos.readers import Readers, WarmJudge
-from chaos.runner import Request, Result, Runner
+from chaos.runner import POLL_S, Request, Result, Runner
 from chaos.target import find_target
 from chaos.trials.messages import ORDERS, Broken, Order, Phase, Ready, line
 from chaos.trials.outcome import EFFECTIVE, Outcome, Trial, Word, definition_of, word_for
 from chaos.trials.plan import plan_for
 
 Say = Callable[[Struct], None]
+AFTERWARDS_S = 1.0
+"""How long traffic outlasts the last fault; the end of a micro-scenario is this long after that of its fault."""
+OVER = ("healed", "void", "failed")
 
 
 class TrialReaders(Readers):
@@ -60,6 +63,18 @@ class TrialRunner(Runner):
 
     def _make_readers(self) -> Readers:
         return TrialReaders(self)
+
+    def _traffic_flows(self) -> None:
+        """Let traffic flow until a little after the last fault is over; as long as planned at most."""
+        left_s = self._plan.scenario.traffic.for_s
+        while left_s > AFTERWARDS_S and not self._faults_are_over():
+            started = time.monotonic()
+            self._until(POLL_S)
+            left_s -= time.monotonic() - started
+        self._until(min(AFTERWARDS_S, left_s))
+
+    def _faults_are_over(self) -> bool:
+        return self._nemesis is not None and all(state.state in OVER for state in self._nemesis.states)
 
 
 class PhaseTeller(Display):
