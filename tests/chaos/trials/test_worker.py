@@ -13,7 +13,6 @@ import pytest
 from chaos import halt
 from chaos.errors import ChaosError
 from chaos.faults import catalogue
-from chaos.faults.micro import PLANTED_SETTLE_S
 from chaos.readers import WarmJudge
 from chaos.stack import Addresses
 from chaos.trials.messages import TOLD, Phase, line
@@ -95,7 +94,7 @@ def test_a_planted_bug_is_not_waited_for_as_long() -> None:
     spec = catalogue()["slow-r2"]
 
     assert plan_for(spec).scenario.settle_s == spec.micro.settle_s
-    assert plan_for(spec, planted=True).scenario.settle_s == PLANTED_SETTLE_S
+    assert plan_for(spec, planted=True).scenario.settle_s == spec.micro.planted_settle_s
 
 
 @pytest.mark.integration
