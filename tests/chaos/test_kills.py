@@ -1,50 +1,32 @@
-"""Every named fault kills something: under it, a collector with one planted bug fails by the check that names the bug."""
+"""Every named fault kills something: two of them here, each of them by `icequake catalogue`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from rich.console import Console
 
-from chaos.commands.session import Session, session
-from chaos.display import Display
 from chaos.faults import catalogue
 from chaos.faults.kills import kills
-from chaos.runner import Request, Runner
-from chaos.target import find_target
-from chaos.trials.plan import plan_for
-from tests.mutants import MUTANTS, target
+from chaos.target import TARGETS
+from tests.chaos.test_controller_death import start
+from tests.mutants import MUTANTS
 
-QUICK = ("catalog-403", "r2-403-manifest")
-"""What `make test` has time for; the rest is slow."""
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    runs = tmp_path_factory.mktemp("stack")
-    with session("seaweedfs", runs=runs, seed=1, display=Display(Console(stderr=True), quiet=True)) as running:
-        yield running
+FAULTS = ("catalog-403", "r2-403-manifest")
+END_S = 300.0
 
 
-def mutant(directory: Path, name: str) -> Path:
-    path = directory / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(target(name)))
-    return path
-
-
-def tried(stack: Session, directory: Path, fault: str, against: Path | str, *, planted: bool = False) -> dict[str, Any]:
-    plan = plan_for(catalogue()[fault], planted=planted)
-    path, loaded = find_target(str(against))
-    request = Request(plan, path, loaded, directory / "runs", 7, ("test",))
-    display = Display(Console(stderr=True), quiet=True)
-    result = Runner(request, stack=stack.stack, warden=stack.warden, display=display).execute()
-    verdict: dict[str, Any] = json.loads(result.run.verdict.read_text())
-    return verdict
+def tried(tmp_path: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    """What the command ended with, and the rows of its report."""
+    report = tmp_path / "report"
+    command = start("catalogue", *arguments, "--report", str(report), runs=tmp_path / "runs")
+    out, _ = command.communicate(timeout=END_S)
+    rows = json.loads((report / "catalogue.json").read_text())["rows"]
+    return subprocess.CompletedProcess([], command.returncode, out.decode()), {row["fault"]: row for row in rows}
 
 
 def test_every_fault_kills_something_or_says_why_not() -> None:
@@ -54,31 +36,27 @@ def test_every_fault_kills_something_or_says_why_not() -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize(
-    "fault",
-    [
-        pytest.param(fault, marks=() if fault in QUICK else (pytest.mark.slow,))
-        for fault, kill in kills().items()
-        if kill.mutant is not None and catalogue()[fault].micro.tier != "own"
-    ],
-)
-def test_a_planted_bug_fails_under_the_fault(stack: Session, tmp_path: Path, fault: str) -> None:
-    """By the check that names it, with the fault in effect."""
-    kill = kills()[fault]
-    assert kill.mutant is not None
-    assert kill.check is not None
-    verdict = tried(stack, tmp_path, fault, mutant(tmp_path, kill.mutant), planted=True)
+def test_the_reference_passes_and_a_planted_bug_fails_under_a_fault(tmp_path: Path) -> None:
+    """By the check that names the bug, with the fault in effect, on two stacks side by side."""
+    ended, rows = tried(tmp_path, *FAULTS, "--jobs", "2")
 
-    found = {one["id"]: one["verdict"] for one in verdict["checks"]}
-    assert (verdict["verdict"], found[kill.check]) == ("FAIL", "FAIL"), verdict["first_screen"]
-    assert found["run.faults_effective"] == "PASS", verdict["first_screen"]
+    assert ended.returncode == 0, ended.stdout
+    for fault in FAULTS:
+        assert (rows[fault]["unbroken"], rows[fault]["kills"]) == ("PASS", {kills()[fault].mutant: "killed"})
 
 
 @pytest.mark.integration
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", sorted(name for name, spec in catalogue().items() if spec.micro.tier != "own"))
-def test_the_reference_collector_passes_under_the_fault(stack: Session, tmp_path: Path, fault: str) -> None:
-    """Everything acknowledged is in the table exactly once, and the fault was in effect."""
-    verdict = tried(stack, tmp_path, fault, "reference")
+def test_a_planted_bug_that_is_none_survives(tmp_path: Path) -> None:
+    """The reference collector under another's name: the command says so and ends with 1."""
+    fault = FAULTS[0]
+    name = kills()[fault].mutant
+    document = yaml.safe_load((TARGETS / "reference.yaml").read_text()) | {"name": name}
+    mutants = tmp_path / "no_mutants.py"
+    mutants.write_text(f"print({json.dumps({name: document})!r})")
 
-    assert verdict["verdict"] == "PASS", verdict["first_screen"]
+    ended, rows = tried(tmp_path, fault, "--jobs", "1", "--mutants", str(mutants))
+
+    assert ended.returncode == 1, ended.stdout
+    assert rows[fault]["kills"] == {name: "survived"}
+    assert f"survived: {fault} on {name}; icequake report " in ended.stdout
