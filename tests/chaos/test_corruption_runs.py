@@ -17,7 +17,7 @@ from chaos.runner import Request, Runner
 from chaos.scenario import find_scenario, load_plan
 from chaos.setup import SetupError
 from chaos.target import find_target
-from tests.chaos.test_kills import mutant, tried
+from tests.chaos.trying import mutant, tried
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
