@@ -77,14 +77,24 @@ def impatient(naive: Any) -> None:
 def wall_clock(naive: Any) -> None:
     """Plan the next flush by the wall clock."""
 
-    class Time:
-        @staticmethod
-        def sleep(seconds: float) -> None:
-            due = time.time() + seconds
-            while time.time() < due:
-                time.sleep(0.05)
+    def take(naive: Any) -> list[dict[str, str]]:
+        due = time.time() + naive.TIMEOUT_S
+        while time.time() < due:
+            time.sleep(0.05)
+        with naive.lock:
+            return list(naive.buffer)
 
-    naive.time = Time
+    def attempt(table: Any, rows: list[dict[str, str]]) -> bool:
+        try:
+            append(naive, table, rows)
+        except Exception as error:
+            print(f"flush failed, trying again: {error!r}", flush=True)
+            refreshed(table)
+        else:
+            cleared(naive, rows)
+        return True
+
+    flushes_by(naive, attempt, take=take)
 
 
 def file_backed(naive: Any) -> None:
