@@ -229,7 +229,8 @@ def test_a_killed_controller_leaves_no_fault_on_a_stack_that_stays_up(tmp_path: 
         "freeze-gateway buffer-locked",
         "kill-collector storage-killed",
         "crash-loop gateway-killed",
-        "crash-put-after second-collector",
+        "crash-put-after",
+        "second-collector",  # it holds the buffer that one which died would start with
         "toxiproxy-killed",
         "disk-full data-file-cut",
         "clock-ahead",
@@ -255,7 +256,7 @@ def test_a_controller_that_is_killed_during_any_fault_leaves_no_process(tmp_path
             pytest.skip(reasons[0])
         assert controller.poll() is None, entries(runs)
         processes = descendants(controller.pid)
-        assert len(processes) >= 6
+        assert len(processes) >= 5  # one may be dead at the moment: that is the fault
 
         controller.kill()
 
