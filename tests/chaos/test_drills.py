@@ -58,7 +58,7 @@ class Pretender:
         held = min(len(self.waiting), 2000) if self.lies == "holds no more" else len(self.waiting)
         return {
             "events": held,
-            "partitions": [{"events": held}],
+            "partitions": [{"events": held, "oldest_age_s": 60.0 if held else 0.0}],
             "capacity_events": capacity,
             "discarded_events": self.discarded,
         }
@@ -73,7 +73,8 @@ class Pretender:
             raise DrillFailed("POST /flush was answered with 503: the flush was not decided")
         if self.lies == "flush does nothing":
             return {"flushes": [], "buffered_events": len(self.waiting)}
-        taken, self.waiting = self.waiting, []
+        kept = 5 if self.lies == "flush leaves some" else 0
+        taken, self.waiting = self.waiting[kept:], self.waiting[:kept]
         self.table += taken[1:] if self.lies == "flush drops" else taken
         outcome = "failed" if self.lies == "flush fails" else "committed"
         flush = {"outcome": outcome, "files": ["f1"], "events": len(taken)}
@@ -209,6 +210,7 @@ def test_every_drill_holds_with_a_collector_that_does_right(name: str) -> None:
         ("flush-and-verify", "flush does nothing", "committed"),
         ("flush-and-verify", "flush fails", "committed"),
         ("flush-and-verify", "flush drops", "rows"),
+        ("flush-and-verify", "flush leaves some", "flushed"),
         ("flush-and-verify", "orphan", "files"),
         ("flush-and-verify", "flush refused", "failed"),
         ("export-clear-replay", "short export", "receipt"),
