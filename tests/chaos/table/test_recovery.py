@@ -7,6 +7,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -394,6 +395,33 @@ def test_a_repair_killed_at_any_step_is_run_again(recipe: str, tmp_path: Path, m
         if finished:
             break
     assert finished
+
+
+@pytest.mark.slow
+def test_rows_from_an_export_that_were_half_written_are_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before and after each object and the commit: in the end every row is there once."""
+    for nth, after in deaths():
+        root = tmp_path / f"{nth}{after}"
+        root.mkdir()
+        events = Events(root)
+        lose(events)
+        export = export_of(root / "export.ndjson", lines(0, 10) + lines(10, 20) + lines(20, 30))
+        step = planned(events, export=export)
+        finished = False
+        with monkeypatch.context() as patch:
+            dying = Dying(patch, events)
+            dying.left, dying.after = nth, after
+            with suppress(Killed):
+                step.carry_out(root / "backup")
+                finished = True
+        mended(events, root / "backup", export=export)
+        assert events.ids() == ALL, (nth, after)
+        if finished:
+            assert nth > 1
+            return
+    pytest.fail("it never came to its end")
 
 
 def test_the_commands_name_every_recipe(lake: Lake, capsys: pytest.CaptureFixture[str]) -> None:
