@@ -234,6 +234,7 @@ def test_a_killed_controller_leaves_no_fault_on_a_stack_that_stays_up(tmp_path: 
         "toxiproxy-killed",
         "disk-full data-file-cut",
         "clock-ahead",
+        "foreign-maintenance",
     ],
 )
 def test_a_controller_that_is_killed_during_any_fault_leaves_no_process(tmp_path: Path, faults: str) -> None:
