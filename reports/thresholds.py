@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from reports.history.entry import FIGURES
+from reports.history.entry import FIGURES, number_at
 from reports.verdict import Check, Verdict
 
 _TEXT = re.compile(r"\s*(?P<op><=|>=|<|>|==)\s*(?P<value>-?\d+(?:\.\d+)?)\s*")
@@ -67,7 +67,4 @@ def _path(name: str) -> tuple[str, ...]:
 
 def figure_named(name: str, sections: Mapping[str, Any]) -> float | None:
     """Return a number by the name of a followed figure or by its dotted path; None when there is none there."""
-    value: Any = sections
-    for key in _path(name):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return number_at(sections, _path(name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,14 +128,16 @@ def _unreadable(root: Path, problem: str) -> Entry:
 
 def figures_of(sections: Mapping[str, Any]) -> dict[str, float]:
     """Return the figures that a verdict's sections hold, those of older versions included as far as they go."""
-    found = {}
-    for figure in FIGURES:
-        value: Any = sections
-        for key in figure.path:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            found[figure.name] = float(value)
-    return found
+    found = {figure.name: number_at(sections, figure.path) for figure in FIGURES}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def number_at(sections: Mapping[str, Any], path: Sequence[str]) -> float | None:
+    """Return the number at a path of a verdict's sections; None when there is none there."""
+    value: Any = sections
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def read_history(runs: Path) -> list[Entry]:
