@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ACCEPTED = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
+
+# close() returns when the peer's side has acknowledged the end of the stream (or after 5 s), so what was closed is seen closed.
+_LINGER = struct.pack("ii", 1, 5)
 
 Script = Callable[["Served", socket.socket], bool]
 """Answers one request on a connection; says whether to keep the connection."""
@@ -44,6 +48,8 @@ class Server:
     port: int = 0
     tls: ssl.SSLContext | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
+    closed: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    """Released once for each connection whose end has reached the client."""
 
     @property
     def url(self) -> str:
@@ -65,6 +71,11 @@ class Server:
             except OSError:  # the client did not like our certificate
                 connection.close()
                 return
+        self.converse(connection)
+        self.closed.release()
+
+    def converse(self, connection: socket.socket) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
         with connection, connection.makefile("rb") as stream:
             try:
                 while (served := self.read(stream)) is not None:

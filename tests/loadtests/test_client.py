@@ -154,6 +154,7 @@ def test_a_connection_the_server_closed_while_idle_is_replaced_not_repeated():
                 client.stdin.write("\n")
                 client.stdin.flush()
                 seen.append(client.stdout.readline())
+                assert server.closed.acquire(timeout=30)
 
         assert seen == ['[202, "", null]\n'] * 2
         assert server.connections == 2
