@@ -178,7 +178,8 @@ class Generator:
             "--mode", self._mode, "--traffic", traffic.profile, *_curve(traffic),
             "--arrivals", traffic.arrivals or "as-named",
             "--gzip", "yes" if traffic.gzip else "no", "--keep-alive", "yes" if traffic.keep_alive else "no",
-            "--retry-attempts", str(traffic.attempts), "--request-timeout", str(traffic.timeout_s),
+            "--retry-attempts", str(traffic.attempts), "--retry-within", str(traffic.retry_within_s),
+            "--request-timeout", str(traffic.timeout_s),
             "--loglevel", "WARNING", *self._workers.arguments(),
         ]  # fmt: skip
 

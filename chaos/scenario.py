@@ -63,6 +63,7 @@ class TrafficSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         keep_alive: Connections are used again; if not, each request opens its own.
         requests_per_user_s: Requests per second that one Locust user stands for.
         attempts: How often a request is sent at most when its answer allows that, the first time included.
+        retry_within_s: No pause before another attempt is longer than this; pauses grow and are drawn at random.
         timeout_s: How long a client waits for an answer before it takes it for lost.
     """
 
@@ -77,6 +78,7 @@ class TrafficSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     keep_alive: bool = True
     requests_per_user_s: Positive = 5
     attempts: Annotated[int, Meta(ge=1, le=100)] = 6
+    retry_within_s: Annotated[float, Meta(gt=0, le=600)] = 10
     timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10
 
 

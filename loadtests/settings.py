@@ -84,6 +84,12 @@ def add_arguments(parser: Any) -> None:
     add("--curve-period", type=float, default=0.0, help="Seconds one pass of the curve takes (0: as in profiles.yaml)")
     add("--speed", type=float, default=1.0, help="How many times faster than in profiles.yaml the curve passes")
     add("--retry-attempts", type=int, default=6, help="Attempts of one request, the first included")
+    add(
+        "--retry-within",
+        type=float,
+        default=10.0,
+        help="No pause before another attempt is longer than so many seconds, Retry-After apart",
+    )
     add("--retry-total", type=float, default=60.0, help="Seconds after which a request is not retried any more")
     add("--request-timeout", type=float, default=10.0, help="Seconds from connecting to the end of an answer")
     hidden: dict[str, Any] = {"include_in_web_ui": False}
@@ -125,6 +131,7 @@ def read_settings(options: Namespace, *, host: str | None, stop_timeout_s: float
     _positive("--speed", options.speed)
     _positive("--request-timeout", options.request_timeout)
     _positive("--send-within", options.send_within)
+    _positive("--retry-within", options.retry_within)
     for name in ("batch", "connections", "retry_attempts"):
         _positive("--" + name.replace("_", "-"), getattr(options, name))
     if not 0 <= options.producer_base < PRODUCERS_MAX:
@@ -152,7 +159,9 @@ def read_settings(options: Namespace, *, host: str | None, stop_timeout_s: float
         runs=Path(options.runs),
         timeout_s=options.request_timeout,
         drain_s=stop_timeout_s or options.request_timeout + 1.0,
-        retry=RetryPolicy(attempts_max=options.retry_attempts, total_s_max=options.retry_total),
+        retry=RetryPolicy(
+            attempts_max=options.retry_attempts, total_s_max=options.retry_total, cap_s=options.retry_within
+        ),
         limits=Limits(connections=options.connections, send_within_s=options.send_within),
     )
 

@@ -57,6 +57,15 @@ def test_a_scenario_chooses_how_requests_are_written_and_spaced(tmp_path: Path) 
     assert "--curve-period" not in words
 
 
+def test_a_scenario_chooses_how_patient_clients_are(tmp_path: Path) -> None:
+    """How often they ask, how soon again, and how long they wait for an answer."""
+    words = argv(tmp_path, ", attempts: 30, retry_within_s: 0.3, timeout_s: 2")
+
+    assert [option(words, name) for name in ("--retry-attempts", "--retry-within", "--request-timeout")] == [
+        "30", "0.3", "2.0"
+    ]  # fmt: skip
+
+
 def test_a_live_session_in_another_mode_goes_to_its_path() -> None:
     """As a scenario's does."""
     assert with_mode(find_target("reference")[1], "structured").ingest.url.endswith("/events")
