@@ -85,7 +85,9 @@ class Outcome(Struct, frozen=True, kw_only=True, tag="outcome", tag_field="is"):
         run: Name of the run directory; None when there was no run.
         seconds: From the first step of the trial to the verdict.
         unix_ns: When it ended.
+        seed: Of the last try.
         definition: Which version of the fault was tried, see `definition_of`.
+        tries: How many runs it took; a planted bug that survived one is tried with the next seed.
     """
 
     fault: str
@@ -99,6 +101,7 @@ class Outcome(Struct, frozen=True, kw_only=True, tag="outcome", tag_field="is"):
     seed: int
     definition: str
     planted: bool = False
+    tries: int = 1
 
 
 def word_for(trial: Trial, verdict: dict[str, Any]) -> Word:

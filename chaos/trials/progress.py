@@ -58,6 +58,8 @@ class TrialProgress:
         line = Text(f"{self._ended:>3}/{self._trials}  {outcome.fault:<37} {outcome.target:<22} ")
         line.append(outcome.word.value, style=STYLES.get(outcome.word, ""))
         line.append(f"{'':{max(1, 12 - len(outcome.word.value))}}{outcome.seconds:5.1f} s", style="dim")
+        if outcome.tries > 1:
+            line.append(f"  {outcome.tries} tries", style="dim")
         if outcome.word not in (Word.PASSED, Word.KILLED, Word.STOPPED):
             line.append(f"\n         {', '.join(outcome.blamed)} {outcome.run or ''}\n         {outcome.detail}")
         return line

@@ -32,7 +32,7 @@ class PlayedBench(Bench):
         run.verdict.write_text(json.dumps(verdict))
         self._played = SimpleNamespace(interrupted=interrupted), SimpleNamespace(run=run)
 
-    def _run(self, trial: Trial, spec: Any) -> Any:
+    def _run(self, trial: Trial, spec: Any, seed: int) -> Any:
         return self._played
 
 
@@ -66,6 +66,52 @@ def test_a_trial_that_was_over_when_somebody_halted_it_was_stopped(tmp_path: Pat
     halt.ask(run)
 
     assert PlayedBench(run, {"verdict": "PASS", "checks": []}).do(trial()).word is Word.STOPPED
+
+
+class SeededBench(Bench):
+    """A bench whose runs end with a verdict for their seed, and notes the seeds."""
+
+    def __init__(self, run: RunDir, verdicts: dict[int, str]) -> None:
+        super().__init__(None, None, runs=run.root.parent, seed=7, say=lambda _: None)  # type: ignore[arg-type]
+        self.verdicts, self._one = verdicts, run
+        self.seeds: list[int] = []
+
+    def _run(self, trial: Trial, spec: Any, seed: int) -> Any:
+        self.seeds.append(seed)
+        checks = [
+            {"id": EFFECTIVE, "verdict": "PASS", "claim": ""},
+            {"id": "events.lost", "verdict": "FAIL", "claim": "lost"},
+        ]
+        self._one.verdict.write_text(json.dumps({"verdict": self.verdicts[seed], "checks": checks}))
+        return SimpleNamespace(interrupted=False), SimpleNamespace(run=self._one)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "word", "tries"),
+    [
+        ({7: "FAIL"}, Word.KILLED, 1),
+        ({7: "PASS", 8: "FAIL"}, Word.KILLED, 2),
+        ({7: "PASS", 8: "PASS", 9: "PASS"}, Word.SURVIVED, 3),
+    ],
+)
+def test_a_planted_bug_that_survives_is_tried_with_other_seeds(
+    verdicts: dict[int, str], word: Word, tries: int, tmp_path: Path
+) -> None:
+    """At most three times, and the outcome says how often and with which seed at last."""
+    bench = SeededBench(make_run(tmp_path), verdicts)
+
+    outcome = bench.do(trial(check="events.lost"))
+
+    assert (outcome.word, outcome.tries, outcome.seed) == (word, tries, 6 + tries)
+    assert bench.seeds == list(verdicts)
+
+
+def test_a_target_without_a_bug_gets_one_try(tmp_path: Path) -> None:
+    """It must pass always, not once in three times."""
+    bench = SeededBench(make_run(tmp_path), {7: "FAIL"})
+
+    assert bench.do(trial()).word is Word.FAILED
+    assert bench.seeds == [7]
 
 
 def test_what_icequake_fails_at_is_an_outcome(tmp_path: Path) -> None:
