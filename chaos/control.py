@@ -1,13 +1,14 @@
 """The control API of a live session: what is going on, and the operator's hands. JSON over HTTP, loopback only.
 
 GET  /state?since=S    everything on show, as one object; `history` begins after S seconds of the run
-GET  /events           the same as server-sent events, one a second
+GET  /events           the same as server-sent events, one a second and one after each POST; the first has the whole history, the
+                       others what is new. An event `problem` says, as a refusal does, why there is no state now
 GET  /faults           the catalogue: name, about, parameters, JSON Schema of the mechanism, why it is not possible here
 GET  /drills           the drills: name, about, procedure, parameters, JSON Schema, why it is not possible here
 GET  /runs/ID/report   the HTML report of a run of this session
 POST /inject           {"fault": name, "with": {...}, "for_s": seconds or null (until healed)}
 POST /heal             {"step": number} or {} for everything that is on
-POST /drill            {"drill": name, "with": {...}}; begins it, the state tells what became of it
+POST /drill            {"drill": name, "with": {...}}; begins it, the state tells what became of it; answers its step and run
 POST /mark             {"text": "paged"}
 POST /flush            ask the target to flush now, answered when it is decided
 POST /halt             heal everything and end the run; it cannot PASS
@@ -82,10 +83,55 @@ class ControlServer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._server.closing.set()
+        self._server.changes.close()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+class _Changes:
+    """Wakes streams of events when an operator did something, and ends them when the server closes."""
+
+    def __init__(self) -> None:
+        self._heard, self._count, self.closed = threading.Condition(), 0, False
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return self._count
+
+    def note(self) -> None:
+        """Something was done."""
+        with self._heard:
+            self._count += 1
+            self._heard.notify_all()
+
+    def close(self) -> None:
+        """There is nothing more to tell."""
+        self.closed = True
+        self.note()
+
+    def wait(self, seen: int, seconds: float) -> None:
+        """Wait until there is another than those *seen*, or for so long."""
+        with self._heard:
+            self._heard.wait_for(lambda: self._count > seen, seconds)
+
+
+class _Feed:
+    """The state, again and again, with only the history that it has not told yet."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations, self._run, self._since_s = operations, None, 0.0
+
+    def next(self) -> dict[str, Any]:
+        """Return the state as of now."""
+        state = self._operations.state(self._since_s)
+        run = (state.get("run") or {}).get("id")
+        if run != self._run and self._since_s:  # another run, with a history of its own
+            state = self._operations.state(0.0)
+        history = state.get("history")
+        self._run, self._since_s = run, history[-1]["t_s"] if history else (self._since_s if run == self._run else 0.0)
+        return state
 
 
 class _Server(ThreadingHTTPServer):
@@ -96,7 +142,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__((HOST, 0), _Handler)
         self.operations = operations
         self.token = token.encode()
-        self.closing = threading.Event()
+        self.changes = _Changes()
         self.origin = f"http://{HOST}:{self.server_address[1]}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -132,15 +178,11 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._check()
             work()
-        except _Refused as refused:
-            self._refuse(refused.status, refused.code, refused.sentence)
         except (BrokenPipeError, ConnectionResetError, socket.timeout):  # noqa: UP041  # they left
             self.close_connection = True
-        except ChaosError as error:
-            status = 409 if isinstance(error, NotNow) else 400 if isinstance(error, BadInput) else 500
-            self._refuse(status, error.code, error.sentence)
-        except Exception as error:  # a fault of ours is told to whoever asked, and the session goes on
-            self._refuse(500, "internal", f"this is a fault of icequake itself: {error!r}.")
+        except Exception as error:
+            status, document = _refusal(error)
+            self._json(status, document)
 
     def _check(self) -> None:
         host = urlsplit(f"//{self.headers.get('Host', '')}")
@@ -175,7 +217,11 @@ class _Handler(BaseHTTPRequestHandler):
         action = urlsplit(self.path).path.strip("/")
         if action not in ACTIONS:
             raise _Refused(404, "not_found", f"there is no action {action!r}; there are {', '.join(ACTIONS)}.")
-        self._json(200, self._app.operations.act(action, body))
+        try:
+            done = self._app.operations.act(action, body)
+        finally:
+            self._app.changes.note()
+        self._json(200, done)
 
     def _body(self) -> dict[str, Any]:
         if "Transfer-Encoding" in self.headers:
@@ -200,17 +246,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
-        since_s = 0.0
-        while True:
-            state = self._app.operations.state(since_s)
-            since_s = state["history"][-1]["t_s"] if state.get("history") else 0.0
-            self.wfile.write(b"data: " + json.dumps(state).encode() + b"\n\n")
+        feed, changes = _Feed(self._app.operations), self._app.changes
+        while not changes.closed:
+            seen = changes.count
+            self.wfile.write(_event(feed))
             self.wfile.flush()
-            if self._app.closing.wait(EVENT_S):
-                return
-
-    def _refuse(self, status: int, code: str, sentence: str) -> None:
-        self._json(status, {"error": {"code": code, "sentence": sentence}})
+            changes.wait(seen, EVENT_S)
 
     def _json(self, status: int, document: dict[str, Any]) -> None:
         self._send(status, "application/json", json.dumps(document).encode())
@@ -223,6 +264,26 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("X-Content-Type-Options", "nosniff")
         self.end_headers()
         self.wfile.write(body)
+
+
+def _event(feed: _Feed) -> bytes:
+    """Return one event: the state, or why there is none."""
+    try:
+        return b"data: " + json.dumps(feed.next()).encode() + b"\n\n"
+    except Exception as error:
+        return b"event: problem\ndata: " + json.dumps(_refusal(error)[1]).encode() + b"\n\n"
+
+
+def _refusal(error: Exception) -> tuple[int, dict[str, Any]]:
+    """Return status and document; a fault of ours is told to whoever asked, and the session goes on."""
+    if isinstance(error, _Refused):
+        status, code, sentence = error.status, error.code, error.sentence
+    elif isinstance(error, ChaosError):
+        status = 409 if isinstance(error, NotNow) else 400 if isinstance(error, BadInput) else 500
+        code, sentence = error.code, error.sentence
+    else:
+        status, code, sentence = 500, "internal", f"this is a fault of icequake itself: {error!r}."
+    return status, {"error": {"code": code, "sentence": sentence}}
 
 
 def _since(query: str) -> float:

@@ -7,6 +7,8 @@ import json
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -16,6 +18,7 @@ from loadtests.settings import Settings
 URL_VARIABLE = "ICEQUAKE_CONTROL_URL"
 TOKEN_VARIABLE = "ICEQUAKE_CONTROL_TOKEN"  # noqa: S105  # the name of a variable, not a secret
 TIMEOUT_S = 120.0
+SILENT_S = 20.0
 ANSWER_BYTES_MAX = 50_000_000
 
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
@@ -72,6 +75,15 @@ class ControlClient:
         """Return content type and body of a resource. Raises ControlRefused."""
         return self._ask(urllib.request.Request(f"{self.url}/{path}", headers=self._headers))  # noqa: S310  # loopback
 
+    def events(self) -> Iterator[bytes]:
+        """Return the session's server-sent events, each whole, until it ends or is silent for `SILENT_S`.
+
+        Raises:
+            ControlRefused: at once, when the session refuses or does not answer.
+        """
+        answer = self._open(urllib.request.Request(f"{self.url}/events", headers=self._headers), SILENT_S)  # noqa: S310
+        return _events(answer)
+
     def post(self, action: str, body: dict[str, Any]) -> dict[str, Any]:
         """Do *action*; return what became of it. Raises ControlRefused."""
         request = urllib.request.Request(  # noqa: S310  # loopback
@@ -86,13 +98,34 @@ class ControlClient:
 
     def _ask(self, request: urllib.request.Request) -> tuple[str, bytes]:
         try:
-            with _open(request, timeout=TIMEOUT_S) as answer:
+            with self._open(request, TIMEOUT_S) as answer:
                 return answer.headers.get("Content-Type", ""), answer.read(ANSWER_BYTES_MAX)
+        except (OSError, http.client.HTTPException) as error:
+            raise _no_answer(error) from error
+
+    def _open(self, request: urllib.request.Request, timeout_s: float) -> http.client.HTTPResponse:
+        try:
+            answer: http.client.HTTPResponse = _open(request, timeout=timeout_s)
         except urllib.error.HTTPError as error:
             raise ControlRefused(error.code, _refusal(error)) from error
         except (OSError, http.client.HTTPException) as error:
-            sentence = f"the live session does not answer ({error}); is `icequake live` still running?"
-            raise ControlRefused(502, {"error": {"code": "no_answer", "sentence": sentence}}) from error
+            raise _no_answer(error) from error
+        return answer
+
+
+def _events(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    lines: list[bytes] = []
+    with answer, suppress(OSError, http.client.HTTPException):
+        for line in answer:
+            lines.append(line)
+            if line == b"\n":
+                yield b"".join(lines)
+                lines.clear()
+
+
+def _no_answer(error: Exception) -> ControlRefused:
+    sentence = f"the live session does not answer ({error}); is `icequake live` still running?"
+    return ControlRefused(502, {"error": {"code": "no_answer", "sentence": sentence}})
 
 
 def _refusal(error: urllib.error.HTTPError) -> dict[str, Any]:

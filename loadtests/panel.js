@@ -1,8 +1,9 @@
-// The icequake tab in Locust's web UI. It polls ./icequake/state once a second and draws it; whatever is shown goes in as text.
+// The icequake tab in Locust's web UI. It draws what the server-sent events of ./icequake/events say; whatever is shown goes in as text.
 "use strict";
 (() => {
-  const KEY = "icequake", POLL_MS = 1000, HISTORY = 1200;
-  let history = [], runId = null, faults = [], drills = [], root = null, view = {}, busy = false, pressed = false;
+  const KEY = "icequake", TICK_MS = 1000, SILENT_MS = 15_000, AGAIN_MS = 2000, HISTORY = 1200;
+  let history = [], runId = null, faults = [], drills = [], root = null, view = {}, pressed = false;
+  let source = null, heard = 0, lost = null, triedAt = 0, waiting = null;
 
   const el = (tag, attributes = {}, ...children) => {
     const node = document.createElement(tag);
@@ -38,24 +39,47 @@
     say(action + " …", "");
     try { const answer = await ask(action, body); say(done ? done(answer) : action + ": done", "good"); }
     catch (error) { say(action + ": " + error.message, "bad"); }
-    poll();
   }
   function say(text, kind) { view.said.textContent = text; view.said.className = "said " + kind; }
 
-  async function poll() {
-    if (busy || pressed || !root) return;  // a button replaced while it is pressed would lose its click
-    busy = true;
-    try {
-      const last = history.length ? history[history.length - 1].t_s : 0;
-      let state = await ask("state?since=" + last);
-      if (state.run && state.run.id !== runId) {
-        runId = state.run.id; history = [];
-        state = await ask("state?since=0");
-      }
-      history = history.concat(state.history).slice(-HISTORY);
-      draw(state);
-    } catch (error) { banner("The session does not answer: " + error.message, "bad"); }
-    busy = false;
+  // A stream is open only while the tab is on show: a browser has six connections for one server, whatever its number of windows.
+  function listen() {
+    if (!root || root.hidden || document.hidden) { hangUp(); lost = null; return; }
+    const now = Date.now();
+    if (source && now - heard > SILENT_MS) { hangUp(); lose("nothing was heard for " + SILENT_MS / 1000 + " s"); }
+    if (!source && now - triedAt >= AGAIN_MS) connect(now);
+    if (lost) tellLost();
+  }
+  function connect(now) {
+    triedAt = heard = now;
+    source = new EventSource("./icequake/events");
+    source.onopen = () => { runId = null; };  // the first event has the whole history
+    source.onmessage = event => { heard = Date.now(); lost = null; take(JSON.parse(event.data)); };
+    source.addEventListener("problem", event => {
+      heard = Date.now();
+      lose(JSON.parse(event.data).error.sentence);
+    });
+    source.onerror = () => { hangUp(); lose("the session does not answer"); };
+  }
+  function hangUp() { if (source) source.close(); source = null; }
+  function lose(why) { lost = {since: lost ? lost.since : Date.now(), why}; tellLost(); }
+  function tellLost() {
+    root.classList.add("lost");
+    banner("Connection lost " + Math.round((Date.now() - lost.since) / 1000) + " s ago (" + lost.why +
+           "). What is below is as of then; trying again.", "bad");
+  }
+  function take(state) {
+    root.classList.remove("lost");
+    if ((state.run ? state.run.id : "") !== runId) { runId = state.run ? state.run.id : ""; history = []; }
+    history = history.concat(state.history).slice(-HISTORY);
+    waiting = state;
+    drawWaiting();
+  }
+  function drawWaiting() {
+    if (pressed || !waiting) return;  // a button replaced while it is pressed would lose its click
+    const state = waiting;
+    waiting = null;
+    draw(state);
   }
 
   // -- drawing
@@ -286,20 +310,23 @@
   function mount() {
     const tab = [...document.querySelectorAll('[role="tab"]')].find(one => one.textContent.trim().toLowerCase() === KEY);
     const chosen = tab && tab.getAttribute("aria-selected") === "true";
-    if (!chosen) { if (root) root.hidden = true; return; }
+    if (!chosen) { if (root && !root.hidden) { root.hidden = true; listen(); } return; }
     const list = tab.closest(".MuiTabs-root") || tab.parentElement;
     const place = list.closest(".MuiBox-root") || list.parentElement;
     if (!root) {
-      root = el("div", {id: KEY});
+      root = el("div", {id: KEY, hidden: true});
       root.addEventListener("pointerdown", () => { pressed = true; });
-      for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, () => { pressed = false; });
+      for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, () => { pressed = false; setTimeout(drawWaiting); });
       build();
     }
     if (root.previousElementSibling !== place) place.after(root);
-    root.hidden = false;
     theme();
+    if (!root.hidden) return;
+    root.hidden = false;
+    listen();
   }
   new MutationObserver(mount).observe(document.getElementById("root"), {childList: true, subtree: true, attributes: true, attributeFilter: ["aria-selected", "class"]});
-  setInterval(() => { mount(); if (root && !root.hidden) { theme(); poll(); } }, POLL_MS);
+  setInterval(() => { mount(); listen(); }, TICK_MS);
+  document.addEventListener("visibilitychange", listen);
   mount();
 })();

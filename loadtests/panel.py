@@ -50,6 +50,14 @@ def install(environment: Any, control: ControlClient) -> None:
         since = request.args.get("since", 0.0, type=float)
         return _passed_on(control, f"state?since={since!r}")
 
+    @routes.get("/events")
+    @protected
+    def events() -> Response:
+        try:
+            return _answer(Response(control.events(), content_type="text/event-stream"))
+        except ControlRefused as refused:
+            return _answer(jsonify(refused.document), refused.status)
+
     @routes.get("/faults")
     @protected
     def faults() -> Response:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -22,10 +23,14 @@ class FakeOperations:
     def __init__(self) -> None:
         self.done: list[tuple[str, dict[str, Any]]] = []
         self.since: list[float] = []
+        self.run = "ab12cd34"
+        self.problem: Exception | None = None
 
     def state(self, since_s: float) -> dict[str, Any]:
         self.since.append(since_s)
-        return {"run": {"id": "ab12cd34"}, "history": [{"t_s": since_s + 1}]}
+        if self.problem is not None:
+            raise self.problem
+        return {"run": {"id": self.run}, "history": [{"t_s": since_s + 1}]}
 
     def faults(self) -> list[dict[str, Any]]:
         return [{"name": "nothing"}]
@@ -128,13 +133,63 @@ def test_bodies_that_are_no_object_or_too_long_are_refused(client: Client) -> No
     assert client.operations.done == []
 
 
-def test_events_tell_the_state_again_and_again(client: Client) -> None:
-    """A server-sent event is the state; the next one has only the history since."""
-    connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=10)
+@contextmanager
+def events(client: Client) -> Iterator[Callable[[], tuple[str, dict[str, Any]]]]:
+    """Open the stream; yields what reads its next event."""
+    connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=30)
     connection.request("GET", "/events", headers={"Authorization": f"Bearer {client.server.token}"})
     answer = connection.getresponse()
     assert answer.headers["Content-Type"] == "text/event-stream"
-    first = [answer.readline() for _ in range(3)]
-    connection.close()
-    assert json.loads(first[0].removeprefix(b"data: "))["run"] == {"id": "ab12cd34"}
+
+    def following() -> tuple[str, dict[str, Any]]:
+        lines = list(iter(answer.readline, b"\n"))
+        kind = lines[0].removeprefix(b"event: ").decode().strip() if len(lines) > 1 else "message"
+        return kind, json.loads(lines[-1].removeprefix(b"data: "))
+
+    try:
+        yield following
+    finally:
+        connection.close()
+
+
+def test_events_tell_the_state_again_and_again(client: Client) -> None:
+    """A server-sent event is the state; the next one has only the history since."""
+    with events(client) as following:
+        assert following()[1]["run"] == {"id": "ab12cd34"}
+        following()
     assert client.operations.since[:2] == [0.0, 1.0]
+
+
+def test_another_run_is_told_with_its_whole_history(client: Client) -> None:
+    """A stream goes on over the end of a run: the next one begins at zero."""
+    with events(client) as following:
+        following()
+        client.operations.run = "other"
+        while (state := following()[1])["run"]["id"] != "other":
+            pass
+    assert state["history"] == [{"t_s": 1.0}]
+
+
+def test_a_stream_says_what_is_wrong_and_goes_on(client: Client) -> None:
+    """A state that cannot be told is an event of its own, and the next one may be well again."""
+    with events(client) as following:
+        following()
+        client.operations.problem = NotNow("the disk is gone.")
+        while (told := following())[0] != "problem":
+            pass
+        client.operations.problem = None
+        assert told[1]["error"]["sentence"] == "the disk is gone."
+        while following()[0] != "message":
+            pass
+
+
+def test_what_an_operator_does_is_told_at_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every stream is woken by an action, also by one that failed, and ends with the server."""
+    monkeypatch.setattr("chaos.control.EVENT_S", 1000.0)
+    with events(client) as one, events(client) as other:
+        one(), other()
+        client.ask("POST", "/inject", "{}")
+        one(), other()
+        client.ask("POST", "/heal", "{}")
+        one(), other()
+    assert len(client.operations.since) == 6

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,10 +16,10 @@ import pytest
 from chaos.control import ControlServer
 from chaos.errors import NotNow
 from loadtests.control_client import TOKEN_VARIABLE, URL_VARIABLE
-from tests.live_session import Panel, chromium
+from tests.live_session import ROOT, Panel, chromium
 from tests.loadtests.runs import make_run
 from tests.loadtests.servers import ACCEPTED, always, serving
-from tests.loadtests.test_web_ui import web_ui
+from tests.loadtests.test_web_ui import wait_for, web_ui
 
 pytestmark = pytest.mark.integration
 EVIL = "<img src=x onerror=\"document.title='owned'\">"
@@ -182,9 +186,65 @@ def test_stop_shows_settling_and_then_the_verdict_with_its_report(session: tuple
 
 
 def test_a_session_that_is_gone_is_said_to_be_gone(session: tuple[Session, str], panel: Panel) -> None:
-    """And when it answers again, the page goes on by itself."""
+    """The numbers of before are pale, and when it answers again, the page goes on by itself."""
     fake, _ = session
     good, fake.now = fake.now, {}
-    panel.wait(lambda: "does not answer" in panel.banner or "fault of icequake" in panel.banner, "the sentence")
+    panel.wait(
+        lambda: panel.banner.startswith("Connection lost") and "fault of icequake" in panel.banner, "the sentence"
+    )
+    assert panel.page.get_attribute("#icequake", "class") == "lost"
     fake.now = good
     panel.wait(lambda: panel.banner.startswith("FAIL"), "the verdict again")
+    assert panel.page.get_attribute("#icequake", "class") == ""
+
+
+@contextmanager
+def wire(port: int) -> Iterator[None]:
+    """Another way to *port*, at another address of this machine; it is cut at the end."""
+    argv = [sys.executable, "-m", "tests.forward", "127.0.0.2", "127.0.0.1", str(port)]
+    process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: listens("127.0.0.2", port), "the forwarder")
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def listens(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((address, port)) == 0
+
+
+def test_a_broken_connection_is_said_and_mended(session: tuple[Session, str], panel: Panel) -> None:
+    """A window that is cut off says so and keeps trying; what happened meanwhile is there when it is back."""
+    fake, url = session
+    port = int(url.rstrip("/").rpartition(":")[2])
+    with wire(port):
+        far = Panel(panel.page.context.browser, f"http://127.0.0.2:{port}/")
+        far.open()
+        far.wait(lambda: far.number("acked") == 1234, "the number of before")
+    far.wait(lambda: far.banner.startswith("Connection lost"), "the loss")
+    fake.now = {**fake.now, "counts": {**fake.now["counts"], "acked": 4321}}
+    with wire(port):
+        far.wait(lambda: far.number("acked") == 4321, "the number of now")
+        assert "FAIL" in far.banner
+        assert far.errors == []
+        far.page.context.close()
+
+
+def test_another_window_and_a_reload_each_have_the_whole_history(session: tuple[Session, str], panel: Panel) -> None:
+    """Both are told of one state at once, with all points of the charts; a tab that is not on show holds no connection."""
+    _, url = session
+    other = Panel(panel.page.context.browser, url)
+    other.open()
+    panel.page.reload()
+    panel.open()
+    for window in (panel, other):
+        window.wait(lambda window=window: "8 s are shown" in window.text, "the history")  # type: ignore[misc]
+    assert other.number("acked") == panel.number("acked")
+    assert other.errors == []
+    other.page.get_by_role("tab", name="Charts").click()
+    with other.page.expect_request("**/icequake/events"):
+        other.open()
+    other.page.context.close()
