@@ -153,6 +153,8 @@ def _flush(section: Mapping[str, Any], records: RunRecords) -> str:
             text += "; caught up: never"
     if section["freshness_p99_s"] is not None:
         text += f"; visible within {section['freshness_p99_s']:.1f} s (p99)"
+    if lies := [row["metric"] for row in section.get("told_and_true", ()) if row["out_of_bounds"]]:
+        text += f"; its own metrics are wrong: {', '.join(lies)}"
     return text
 
 

@@ -25,6 +25,7 @@ from reports.errors import ReportError
 from reports.event_checks import event_checks, fate_of_missing, strays
 from reports.first_screen import first_screen
 from reports.measures import last_heal_ns, sections
+from reports.metrics.check import compare_metrics, metrics_checks, metrics_section
 from reports.obligations import ACKED, ATTEMPTED, EXEMPT, UNKNOWN
 from reports.reconcile import Punctual, Reconciliation, reconcile
 from reports.run_argument import find_run, run_argument
@@ -65,8 +66,10 @@ def verdict_on(records: RunRecords, result: Reconciliation) -> VerdictDoc:
     """Judge a run that was read and reconciled."""
     info = records.info
     checks = [*event_checks(records, result), *answer_checks(records, result)]
-    checks += [*drill_checks(records.timeline), *run_checks(records, result)]
+    told = compare_metrics(records)
+    checks += [*metrics_checks(records, told), *drill_checks(records.timeline), *run_checks(records, result)]
     numbers = sections(records, result)
+    numbers["flush"] |= metrics_section(told)
     checks += threshold_checks(records.run.scenario, numbers)
     totals = _totals(records, result)
     verdict = worst(check.verdict for check in checks)

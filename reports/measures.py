@@ -136,7 +136,7 @@ def _forecast(records: RunRecords, refused_at_s: float | None, held_s: float) ->
 
 def flush(records: RunRecords, result: Reconciliation) -> dict[str, Any]:
     """What became of flushes: commits by their answer, undecided ones settled by the table's own snapshots."""
-    commits = [_commit_kind(line) for line in records.commits]
+    commits = [commit_kind(line) for line in records.commits]
     undecided = [line for line, kind in zip(records.commits, commits, strict=True) if kind == "undecided"]
     answered = [line for line, kind in zip(records.commits, commits, strict=True) if kind == "committed"]
     landed = _landed(records, undecided, answered)
@@ -162,7 +162,7 @@ def flush(records: RunRecords, result: Reconciliation) -> dict[str, Any]:
     }
 
 
-def _commit_kind(line: Mapping[str, Any]) -> str:
+def commit_kind(line: Mapping[str, Any]) -> str:
     """A commit is committed or failed only if the client got that answer; everything else left it undecided."""
     status = line.get("status") or 0
     if line.get("outcome") != "passed" and not (line.get("outcome") == "refused" and 400 <= status < 500):

@@ -92,7 +92,7 @@ _QUESTIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         "flush",
         "Flush success",
         "Which flushes failed, why, and how long until the pipeline had caught up?",
-        ("flush.", "run.flushed"),
+        ("flush.", "run.flushed", "metrics."),
     ),
     (
         "recovery",

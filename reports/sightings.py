@@ -25,6 +25,7 @@ class Watch:
         errors: How often it could not be.
         last_ns: The last look.
         snapshots: The highest number of snapshots seen to have been committed.
+        shrank: Some look saw fewer events than one before it: the table was set back, damaged or replaced.
     """
 
     files: dict[str, FirstSeen] = field(default_factory=dict)
@@ -32,11 +33,12 @@ class Watch:
     errors: int = 0
     last_ns: int | None = None
     snapshots: int = 0
+    shrank: bool = False
 
 
 def watch_of(visible: Iterable[Mapping[str, Any]]) -> Watch:
     """Fold the lines of visible.jsonl."""
-    watch = Watch()
+    watch, most = Watch(), 0
     for line in visible:
         if line.get("error"):
             watch.errors += 1
@@ -44,6 +46,8 @@ def watch_of(visible: Iterable[Mapping[str, Any]]) -> Watch:
         watch.looks += 1
         watch.last_ns = line["t_ns"]
         watch.snapshots = max(watch.snapshots, int(line.get("snapshots_seen", line.get("snapshots", 0)) or 0))
+        now = int(line.get("visible", most) or 0)
+        watch.shrank, most = watch.shrank or now < most, max(most, now)
         for entry in line.get("files", ()):
             watch.files.setdefault(entry["path"], FirstSeen(entry["after_ns"], line["t_ns"]))
     return watch

@@ -62,6 +62,7 @@ _WORDS = {
     "snapshots_gone": "Snapshots seen and gone since",
     "snapshots_with_events": "Snapshots that hold events of this run",
     "stages": "Where a flush spent its time",
+    "told_and_true": "The target's own metrics against the truth",
     "triggers": "What made flushes due",
     "watched": "Looks at the table during traffic",
     "watch_errors": "Looks that failed",
@@ -69,6 +70,8 @@ _WORDS = {
 """Names of the judge's numbers that their words alone would not explain."""
 
 _ABSENT = {
+    "at_least": "no bound",
+    "at_most": "no bound",
     "caught_up_s": "never, or no fault",
     "cause": "not named",
     "during": "no fault",

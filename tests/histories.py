@@ -19,7 +19,8 @@ import numpy as np
 from loadtests.records.jsonl import JsonlWriter
 from loadtests.records.ledger import Kind, LedgerWriter, Outcome
 from loadtests.records.rundir import RoundTrip, RunDir, RunInfo, RunWindow, SettleEnd
-from loadtests.records.target import Contract, Ingest, Target
+from loadtests.records.series import SeriesWriter
+from loadtests.records.target import Contract, Ingest, Metrics, Target
 from reports.judge import judge
 from reports.keyset import count
 from reports.observed import (
@@ -48,8 +49,9 @@ def mono_ns(at_s: float) -> int:
 class HandMadeRun:
     """A run directory made of words. It went well until a word says otherwise."""
 
-    def __init__(self, tmp_path: Path, **contract: Any) -> None:
-        target = Target(name="hand-made", ingest=Ingest(url="http://127.0.0.1:1/events"), contract=Contract(**contract))
+    def __init__(self, tmp_path: Path, *, metrics: Metrics | None = None, **contract: Any) -> None:
+        ingest = Ingest(url="http://127.0.0.1:1/events")
+        target = Target(name="hand-made", ingest=ingest, metrics=metrics, contract=Contract(**contract))
         info = RunInfo(
             run_id="abcd1234",
             scenario="control",
@@ -73,6 +75,7 @@ class HandMadeRun:
         self._ledger = LedgerWriter(self.run.ledger / "hand.ledger", run_id=info.run_id, process="hand")
         self._timeline = JsonlWriter(self.run.timeline, "timeline", info.run_id)
         self._visible = JsonlWriter(self.run.visible, "visible", info.run_id)
+        self._series = SeriesWriter(self.run.series, "target", info.run_id, part_rows=1)
         self._files: list[ObservedFile] = []
         self._snapshots: list[ObservedSnapshot] = []
         self._unreadable: list[Unreadable] = []
@@ -276,6 +279,12 @@ class HandMadeRun:
                     "outcome": outcome,
                 }
             )
+
+    def said(self, at: float, **metrics: float) -> None:
+        """The target's metrics were read, and said this; with none, it did not answer."""
+        self._series.add(mono_ns(at), "target_up", 1.0 if metrics else 0.0)
+        for name, value in metrics.items():
+            self._series.add(mono_ns(at), f"target:{name}", value)
 
     # --- the verdict
 

@@ -19,7 +19,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, it 
 
 import yaml
 
-from tests.planted import accepting, acknowledging, clock, committing, flushing, operating, reference, sharing, stores
+from tests.planted import (
+    accepting,
+    acknowledging,
+    clock,
+    committing,
+    flushing,
+    operating,
+    reference,
+    sharing,
+    stores,
+    telling,
+)
 from tests.planted.naive import load_naive
 
 HERE = Path(__file__).resolve()
@@ -80,6 +91,10 @@ REFERENCE: dict[str, Callable[[], list[reference.Patch]]] = {
     "exports-too-little": operating.exports_too_little,
     "replays-again": operating.replays_again,
     "reset-lies": operating.reset_lies,
+    "hides-what-it-flushes": telling.hides_what_it_flushes,
+    "clamps-its-fill": telling.clamps_its_fill,
+    "counts-attempts": telling.counts_attempts,
+    "counts-arrivals": telling.counts_arrivals,
 }
 
 MUTANTS = {**NAIVE, **REFERENCE}

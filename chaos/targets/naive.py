@@ -18,6 +18,7 @@ CAPACITY = int(os.environ.get("ICEBERG_BUFFER_SIZE", "2000"))
 TIMEOUT_S = int(os.environ.get("ICEBERG_BUFFER_TIMEOUT_MS", "30000")) / 1000
 SCHEMA = pa.schema([("id", pa.string()), ("source", pa.string()), ("type", pa.string()), ("data", pa.string())])
 buffer: list[dict[str, str]] = []
+flushing: list[dict[str, str]] = []
 lock = threading.Lock()
 
 
@@ -36,7 +37,7 @@ def flush_forever(table: Table) -> None:
     while True:
         time.sleep(TIMEOUT_S)
         with lock:
-            rows = buffer[:]
+            rows = flushing[:] = buffer[:]
             buffer.clear()
         while rows:
             try:
@@ -45,6 +46,7 @@ def flush_forever(table: Table) -> None:
             except Exception as error:  # naive on purpose: whatever it was, do it all again
                 print(f"flush failed, trying again: {error!r}", flush=True)
                 table.refresh()
+        flushing.clear()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -57,9 +59,8 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self) -> None:
-        self.answer(
-            200, f"naive_buffer_events {len(buffer)}\nnaive_buffer_fill_ratio {len(buffer) / CAPACITY}\n".encode()
-        )
+        held = len(buffer) + len(flushing)
+        self.answer(200, f"naive_buffer_events {held}\nnaive_buffer_fill_ratio {held / CAPACITY}\n".encode())
 
     def do_POST(self) -> None:
         events = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -58,8 +58,14 @@ class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         flushes_failed, discarded: Counters of flushes that failed, and of accepted events that were given up; selectors.
         last_commit_s: A gauge: when the last commit succeeded, in seconds since 1970; a selector.
         oldest_age_s: A gauge: seconds since the oldest event held was accepted; a selector.
+        accepted: A counter of events answered with a success; a selector.
+        refused_requests: A counter of requests answered with a refusal; a selector, which may find several series.
+        flushes_committed: A counter of flushes that landed, one snapshot each; a selector.
+        stale_s: How old a value may be when it is read, for a target that does not take it at that moment.
 
-    The last four are only used by alert rules (`icequake alerts`), which are skipped where they are missing.
+    `flushes_failed`, `discarded`, `last_commit_s` and `oldest_age_s` are only used by alert rules (`icequake alerts`), which are
+    skipped where they are missing. What `fill`, `buffered`, `accepted`, `refused_requests` and `flushes_committed` say is held
+    against the truth (check `metrics.truth`).
     """
 
     url: Url
@@ -69,6 +75,10 @@ class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     discarded: str | None = None
     last_commit_s: str | None = None
     oldest_age_s: str | None = None
+    accepted: str | None = None
+    refused_requests: str | None = None
+    flushes_committed: str | None = None
+    stale_s: Annotated[float, Meta(ge=0, le=600)] = 1.0
 
 
 class Logs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
