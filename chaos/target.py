@@ -5,10 +5,10 @@ from __future__ import annotations
 import http.client
 import os
 import secrets
-import socket
 import sys
 import time
 import urllib.error
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -19,7 +19,7 @@ import msgspec
 
 from chaos.errors import BadTarget, NotReady
 from chaos.loopback import open_url
-from chaos.stack import Addresses
+from chaos.stack import Addresses, Ports
 from chaos.warden_client import PACKAGE_ROOT, Child, Warden
 from loadtests.records.errors import RecordError
 from loadtests.records.target import CrashPoints, Process, Target, load_target
@@ -66,12 +66,23 @@ def find_target(name: str) -> tuple[Path, Target]:
         raise BadTarget(str(error)) from error
 
 
+_handed: deque[int] = deque(maxlen=100)
+
+
 def free_port() -> int:
-    """Return a loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a loopback port that is free now, is of no stack, and that no outgoing connection can take meanwhile.
+
+    The last hundred are not handed out again: their servers may be starting still.
+    """
+    ports = Ports()
+    try:
+        port = ports.take()
+        while port in _handed:
+            port = ports.take()
+    finally:
+        ports.close()
+    _handed.append(port)
+    return port
 
 
 def place(path: Path, target: Target) -> Placed:

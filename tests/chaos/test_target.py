@@ -222,3 +222,10 @@ def test_only_a_2xx_is_an_answer(answer: bytes, good: bool) -> None:
 def test_no_answer_is_no_answer(url: str) -> None:
     """A closed port and impossible URLs alike."""
     assert answers(url.format(targets.free_port())) is False
+
+
+def test_free_ports_differ_and_no_outgoing_connection_takes_them() -> None:
+    """A server that starts slowly still gets its port: nobody was given it meanwhile, neither here nor by the kernel."""
+    ports = [targets.free_port() for _ in range(30)]
+    assert len(set(ports)) == 30
+    assert all(20_000 <= port < 32_000 for port in ports)
