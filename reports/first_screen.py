@@ -9,6 +9,7 @@ from typing import Any
 from reports.anomalies import WHERE, Group, groups
 from reports.event_checks import fate_of_missing
 from reports.reconcile import Reconciliation
+from reports.reproduce import reproduce_line
 from reports.runrecords import RunRecords
 from reports.sections.damage import sentence
 from reports.verdict import EXIT_CODES, Check, Totals, Verdict, worst
@@ -219,11 +220,6 @@ def _trust(section: Mapping[str, Any], checks: Sequence[Check]) -> str:
 
 def _next(records: RunRecords, checks: Sequence[Check]) -> str:
     info = records.info
-    drill = next((entry.get("drill") for entry in records.timeline if entry.get("event") == "drill"), None)
-    what = f"drill {drill}" if info.scenario == f"drill-{drill}" else f"run {info.scenario}"
-    if info.argv[1:2] == ["live"]:  # its load and its faults were in a person's hands
-        what = "live" if info.scenario == "live" else f"live --scenario {info.scenario}"
-    again = f"icequake {what} --seed {info.seed} --target {_target_argument(info.argv) or info.target}"
     commands = [e for c in checks if c.verdict is Verdict.FAIL for e in c.evidence if e.startswith("icequake explain")]
     doubtful = any(c.verdict is not Verdict.PASS for c in checks)
     inspect = (
@@ -233,13 +229,4 @@ def _next(records: RunRecords, checks: Sequence[Check]) -> str:
         if doubtful
         else f"open report.html of run {info.run_id}"
     )
-    return f"{inspect}      reproduce: {again}"
-
-
-def _target_argument(argv: Sequence[str]) -> str | None:
-    for index, word in enumerate(argv):
-        if word == "--target" and index + 1 < len(argv):
-            return argv[index + 1]
-        if word.startswith("--target="):
-            return word.partition("=")[2]
-    return None
+    return f"{inspect}      reproduce: {reproduce_line(info)}"

@@ -13,6 +13,7 @@ from typing import Any
 from loadtests.records.rundir import RunDir, RunInfo
 from reports.capacity_page import NESTED, nested_facts
 from reports.frame import letter
+from reports.reproduce import reproduce_line
 from reports.screen import ScreenLine, screen_line
 from reports.story import Fault, Moment, Story
 from reports.verdict import Check, Verdict, VerdictDoc
@@ -284,14 +285,3 @@ def _identity(info: RunInfo, doc: VerdictDoc) -> Iterator[Fact]:
     for name, value in info.environment.items():
         yield Fact(label_of(name), value_of(name, value))
 
-
-def reproduce_line(info: RunInfo) -> str:
-    """Return a command that repeats this run: as it was started, with the seed it had.
-
-    Of a live session that is the session, in which a person does the rest. A command that starts several runs, or none that is known, is replaced by the one for this run alone.
-    """
-    words = ["icequake", *info.argv[1:]]
-    if words[1:2] not in (["run"], ["drill"], ["live"]):
-        words = ["icequake", "run", info.scenario, "--target", info.target]
-    given = any(word == "--seed" or word.startswith("--seed=") for word in words)
-    return shlex.join(words if given else [*words, "--seed", str(info.seed)])

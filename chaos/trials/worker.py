@@ -135,7 +135,8 @@ class Bench:
         path, loaded = find_target(trial.path)
         plan = plan_for(spec, planted=trial.planted)
         refuse(plan, loaded)
-        request = Request(plan, path, loaded, self._runs, seed, ("icequake", "catalogue", trial.fault))
+        where = () if trial.planted or trial.path == "reference" else ("--target", trial.path)
+        request = Request(plan, path, loaded, self._runs, seed, ("icequake", "catalogue", trial.fault, *where))
         runner = TrialRunner(request, running=self._running, judge=self._judge, display=PhaseTeller(self._say))
         return runner, runner.execute()
 

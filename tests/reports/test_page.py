@@ -7,34 +7,16 @@ from pathlib import Path
 import pytest
 
 from reports.frame import letter
-from reports.page import Page, page_of, reproduce_line
+from reports.page import Page, page_of
 from reports.story import read_story
 from reports.verdict import Check, Verdict
-from tests.reports.drawn_runs import bare_run, full_run, info, verdict_doc
+from tests.reports.drawn_runs import bare_run, full_run, verdict_doc
 
 
 @pytest.fixture
 def page(tmp_path: Path) -> Page:
     run = full_run(tmp_path)
     return page_of(run, verdict_doc(), read_story(run))
-
-
-@pytest.mark.parametrize(
-    ("argv", "line"),
-    [
-        (
-            ["/x/bin/icequake", "run", "quick", "--target", "my file.yaml"],
-            "icequake run quick --target 'my file.yaml' --seed 7",
-        ),
-        (["icequake", "run", "quick", "--seed=7"], "icequake run quick --seed=7"),
-        (["icequake", "live", "--target", "naive"], "icequake live --target naive --seed 7"),
-        (["icequake", "gameday"], "icequake run quick --target my-collector --seed 7"),
-        ([], "icequake run quick --target my-collector --seed 7"),
-    ],
-)
-def test_the_reproduce_line_repeats_this_run(argv: list[str], line: str) -> None:
-    """With the seed it had, whether that was given or drawn."""
-    assert reproduce_line(info(argv=argv)) == line
 
 
 def test_every_check_is_in_exactly_one_section(page: Page) -> None:
