@@ -43,7 +43,7 @@ from chaos.target import TargetProcess, place, target_environment
 from chaos.warden_client import Child, Warden
 from loadtests.records.documents import write_document
 from loadtests.records.quarantine import write_quarantine
-from loadtests.records.rundir import RoundTrip, RunDir, RunInfo, SettleEnd, new_run_id
+from loadtests.records.rundir import NightPart, RoundTrip, RunDir, RunInfo, SettleEnd, new_run_id
 from loadtests.records.target import Target
 from loadtests.records.target_config import write_target_config
 from loadtests.records.timeline import Timeline
@@ -71,6 +71,8 @@ class Request:
         target_path: Where the target file is; `{here}` in it means its directory.
         argv: The command line, for the record and to reproduce it.
         workers: Which processes send.
+        expect: The verdict it must have, when whoever started it said so.
+        night: Which part of a night it is.
     """
 
     plan: Plan
@@ -80,6 +82,8 @@ class Request:
     seed: int
     argv: tuple[str, ...]
     workers: Workers = ALONE
+    expect: str | None = None
+    night: NightPart | None = None
 
 
 @dataclass(frozen=True)
@@ -222,6 +226,8 @@ class Runner:
             argv=list(request.argv),
             versions=versions(),
             environment=environment(),
+            expect=request.expect,
+            night=request.night,
         )
         progress = self._display.progress
         progress.scenario, progress.target = scenario.name, self._target.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -27,7 +28,10 @@ def gameday(scenario: str, stack: str, runs: Path, seed: int | None, overrides: 
     seed = new_seed() if seed is None else seed
     display = Display(Console())
     requests = {
-        name: make_request(scenario, name, runs=runs, seed=seed, overrides=list(overrides)) for name in EXPECTED
+        name: replace(
+            make_request(scenario, name, runs=runs, seed=seed, overrides=list(overrides)), expect=WORDS[expected]
+        )
+        for name, expected in EXPECTED.items()
     }
     codes: dict[str, int] = {}
     with session(stack, runs=runs, seed=seed, display=display) as running:

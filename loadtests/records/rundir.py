@@ -81,6 +81,21 @@ class RunWindow(Struct, kw_only=True):
     roundtrip: RoundTrip | None = None
 
 
+class NightPart(Struct, frozen=True, kw_only=True):
+    """Which part of a night a run was (`icequake nightly`).
+
+    Attributes:
+        preset: What the night's list of runs is called.
+        night: The same for every run of one night, and for no other's.
+        number, of: Which run of how many, from 1.
+    """
+
+    preset: str
+    night: str
+    number: int
+    of: int
+
+
 class RunInfo(Struct, kw_only=True):
     """The content of run.json.
 
@@ -90,6 +105,8 @@ class RunInfo(Struct, kw_only=True):
         stopped: Why the run ended before its end, in one sentence; None when it did not.
         mix, phases: Weights of the event types, as `loadtests.records.content.Content` takes them.
         capabilities: What the stack can show, as tried before the run (see docs/stacks.md); empty when the target does not use it.
+        expect: The verdict it must have, when whoever started it said so: a naive target must FAIL.
+        night: Which part of a night it was; None for a run of its own.
     """
 
     run_id: str
@@ -110,6 +127,8 @@ class RunInfo(Struct, kw_only=True):
     ended_mono_ns: int | None = None
     window: RunWindow = field(default_factory=RunWindow)
     stopped: str | None = None
+    expect: str | None = None
+    night: NightPart | None = None
     schema: str = schema_name(KIND)
 
 

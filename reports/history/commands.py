@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Sequence
@@ -18,32 +17,19 @@ from loadtests.records.errors import RecordError
 from reports.errors import BadRequest, ReportError
 from reports.history.compare import Comparison, compare
 from reports.history.entry import FIGURES, Entry, as_json, entry_of, read_history
+from reports.history.expected import missed_night, missed_run
 from reports.history.page import Trend, as_rows, trends_of, write_page
 from reports.history.pins import pin, pinned_nights, read_baselines
 from reports.history.prune import prune
-from reports.history.trend import integrity
-from reports.history.wording import change_text, duration_text, figure_text, when
+from reports.history.trend import integrity, newest_two
+from reports.history.wording import change_text, duration_text, figure_text, verdict_text, when
 from reports.run_argument import find_run
 from reports.screen import visible
-
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)(m|h|d)")
-_SECONDS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
+from reports.verdict import Verdict
 
 runs_option = click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where run directories are.")  # fmt: skip
 scenario_option = click.option("--scenario", help="Only runs of this scenario.")
 target_option = click.option("--target", help="Only runs of this target.")
-
-
-def span_s(text: str) -> float:
-    """Turn `26h`, `90m` or `2d` into seconds.
-
-    Raises:
-        BadRequest: it is none of these.
-    """
-    match = _SPAN.fullmatch(text)
-    if match is None:
-        raise BadRequest(f"{text!r} is not a span of time: write 26h, 90m or 2d.")
-    return float(match[1]) * _SECONDS[match[2]]
 
 
 @click.command(name="history")
@@ -54,6 +40,7 @@ def span_s(text: str) -> float:
 @click.option(
     "--expect-within", metavar="SPAN", help="Exit 1 unless such a run ended with a verdict within SPAN (26h, 90m, 2d)."
 )
+@click.option("--preset", help="Only runs of nights of this preset; with --expect-within: a whole night, every run with a verdict.")  # fmt: skip
 @click.option("--page", type=click.Path(path_type=Path, dir_okay=False), help="Write an index page (HTML) of all runs, with trends.")  # fmt: skip
 @click.option("--prune", "prune_", is_flag=True, help="Strip passed runs but the newest --keep to their verdict, documents and report.")  # fmt: skip
 @click.option("--keep", type=click.IntRange(0), default=20, show_default=True, help="With --prune.")
@@ -64,6 +51,7 @@ def history(
     target: str | None,
     last: int,
     expect_within: str | None,
+    preset: str | None,
     page: Path | None,
     prune_: bool,
     keep: int,
@@ -71,10 +59,10 @@ def history(
 ) -> None:
     """List what was run and what it came to, newest last.
 
-    Exit codes: 0; 1 with --expect-within when there was no such run; 254 bad arguments or files.
+    Exit codes: 0; 1 with --expect-within when there was no such run, or night; 254 bad arguments or files.
     """
     try:
-        found = _chosen(read_history(runs), scenario, target)
+        found = _of_preset(_chosen(read_history(runs), scenario, target), preset)
         if prune_:
             stripped, freed = prune(found, keep)
             click.echo(f"{stripped} runs stripped, {freed / 2**20:,.1f} MiB freed")
@@ -89,7 +77,7 @@ def history(
             console = Console()
             console.print(_table(found[-last:], wide=console.width >= 120) if found else f"no run in {runs}")
         if expect_within is not None:
-            sys.exit(_expect(found, expect_within))
+            sys.exit(_expect(found, preset, expect_within))
     except (ReportError, OSError) as error:
         _fail(error)
 
@@ -100,15 +88,16 @@ def _chosen(entries: Sequence[Entry], scenario: str | None, target: str | None) 
     ]  # fmt: skip
 
 
-def _expect(entries: Sequence[Entry], within: str) -> int:
-    limit_s, now_s = span_s(within), time.time()
-    judged = [entry for entry in entries if entry.verdict is not None]
-    ages = [now_s - entry.started_unix_ns / 1e9 - entry.duration_s for entry in judged]
-    if ages and min(ages) <= limit_s:
-        return 0
-    newest = f"the newest is {min(ages) / 3600:.1f} h old" if ages else "there is none"
-    click.echo(f"history: no run with a verdict within {within}: {newest}.", err=True)
-    return 1
+def _of_preset(entries: Sequence[Entry], preset: str | None) -> list[Entry]:
+    return [entry for entry in entries if preset is None or (entry.night is not None and entry.night.preset == preset)]
+
+
+def _expect(entries: Sequence[Entry], preset: str | None, within: str) -> int:
+    now_s = time.time()
+    missed = missed_run(entries, within, now_s) if preset is None else missed_night(entries, preset, within, now_s)
+    if missed is not None:
+        click.echo(f"history: {missed}", err=True)
+    return 0 if missed is None else 1
 
 
 def _table(entries: Sequence[Entry], *, wide: bool) -> Table:
@@ -118,7 +107,7 @@ def _table(entries: Sequence[Entry], *, wide: bool) -> Table:
     if wide:
         table.add_column("in a sentence", overflow="ellipsis", no_wrap=True)
     for entry in entries:
-        verdict = "none" if entry.verdict is None else entry.verdict.value
+        verdict = verdict_text(entry)
         said = visible(entry.problem or entry.headline)
         row = [
             when(entry.started_unix_ns),
@@ -194,7 +183,7 @@ def _show(found: Comparison, a: Entry, b: Entry) -> None:
 def trend(runs: Path, scenario: str | None, target: str | None, pin_name: str | None, as_json_: bool) -> None:
     """Say which figures drift from night to night, against their own noise.
 
-    Exit codes: 0 none; 1 a regression, or a run that lost something; 2 too few nights to tell; 254 bad arguments or files.
+    Exit codes: 0 none; 1 a regression, or one of the last two runs of a kind lost something; 2 too few nights to tell; 254 bad arguments or files.
     """
     try:
         found = _chosen(read_history(runs), scenario, target)
@@ -211,9 +200,11 @@ def trend(runs: Path, scenario: str | None, target: str | None, pin_name: str | 
         _show_trends(trends, Console())
         if not trends:
             click.echo("no figure was measured in two runs of one kind")
-    broken = integrity(found[-2:])
+    broken = integrity(newest_two(found))
     for entry in broken:
-        click.echo(f"trend: run {entry.run_id} failed: {visible(entry.headline)}", err=True)
+        said = "passed, and had to fail" if entry.verdict is Verdict.PASS else "failed"
+        what = f"run {entry.run_id}, {entry.scenario} on {entry.target}, {said}"
+        click.echo(f"trend: {visible(what)}: {visible(entry.headline)}", err=True)
     verdicts = [one.drift.worse for one in trends]
     sys.exit(1 if broken or True in verdicts else 0 if False in verdicts else 2)
 

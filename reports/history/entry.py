@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.records.errors import RecordError
-from loadtests.records.rundir import RunDir, RunInfo
+from loadtests.records.rundir import NightPart, RunDir, RunInfo
 from reports.verdict import Verdict, VerdictDoc, read_verdict
 
 
@@ -52,6 +52,8 @@ class Entry:
         fingerprint: Eight digits of what the run ran on; runs with different ones are not compared.
         figures: Those of `FIGURES` that were measured.
         losses: Events lost, duplicated, altered, unexpected, resurrected or stuck; what no trend may hide.
+        expect: The verdict it had to have, when whoever started it said so.
+        night: Which part of a night it was; None for a run of its own.
     """
 
     root: Path
@@ -70,6 +72,15 @@ class Entry:
     losses: int = 0
     failed_checks: tuple[str, ...] = ()
     problem: str | None = None
+    expect: Verdict | None = None
+    night: NightPart | None = None
+
+    @property
+    def broken(self) -> bool:
+        """Whether it lost anything, or failed otherwise, though it had not to; or passed though it had to fail."""
+        if self.expect is Verdict.FAIL:
+            return self.verdict is Verdict.PASS
+        return bool(self.losses) or self.verdict is Verdict.FAIL
 
     @property
     def kind(self) -> tuple[str, str, str]:
@@ -119,6 +130,8 @@ def _entry(root: Path, info: RunInfo, doc: VerdictDoc | None, problem: str | Non
         losses=0 if totals is None else sum(int(getattr(totals, name)) for name in names),
         failed_checks=() if doc is None else tuple(c.id for c in doc.checks if c.verdict is Verdict.FAIL),
         problem=problem,
+        expect=Verdict(info.expect) if info.expect in {verdict.value for verdict in Verdict} else None,
+        night=info.night,
     )
 
 

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reports.history.entry import Entry, Figure
-from reports.verdict import Verdict
 
 NIGHTS_MIN = 7
 """Nights that a usual value needs."""
@@ -70,5 +69,17 @@ def _spread(values: Sequence[float], usual: float) -> float:
 
 
 def integrity(nights: Sequence[Entry]) -> list[Entry]:
-    """Return the runs that lost, doubled or altered anything, or failed otherwise: no average makes up for one."""
-    return [entry for entry in nights if entry.losses or entry.verdict is Verdict.FAIL]
+    """Return the runs that lost, doubled or altered anything, or failed otherwise: no average makes up for one.
+
+    A target that had to fail and did is not among them; one that had to and passed is.
+    """
+    return [entry for entry in nights if entry.broken]
+
+
+def newest_two(nights: Sequence[Entry]) -> list[Entry]:
+    """Return the last two runs of every kind, in the order of *nights* (oldest first)."""
+    kinds: dict[tuple[str, str, str], list[Entry]] = {}
+    for entry in nights:
+        kinds.setdefault(entry.kind, []).append(entry)
+    chosen = {id(entry) for of_kind in kinds.values() for entry in of_kind[-2:]}
+    return [entry for entry in nights if id(entry) in chosen]

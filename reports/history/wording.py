@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import time
 
-from reports.history.entry import Figure
+from reports.history.entry import Entry, Figure
+from reports.verdict import Verdict
 from reports.wording import duration, number
 
 
 def when(unix_ns: int) -> str:
     """Write when a run began, in UTC, to the minute."""
     return time.strftime("%Y-%m-%d %H:%M", time.gmtime(unix_ns / 1e9)) if unix_ns else "unknown"
+
+
+def verdict_text(entry: Entry) -> str:
+    """Write a verdict, and whether it is the one that the run had to have, when it had to have one other than PASS."""
+    if entry.verdict is None:
+        return "none"
+    if entry.expect in (None, Verdict.PASS):
+        return entry.verdict.value
+    return f"{entry.verdict} ({'as expected' if entry.verdict is entry.expect else f'expected {entry.expect}'})"
 
 
 def duration_text(seconds: float) -> str:

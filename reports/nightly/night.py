@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from chaos import halt
 from chaos.commands.session import Session
 from chaos.display import Display
 from chaos.errors import ChaosError
@@ -16,8 +16,12 @@ from chaos.guard import refuse
 from chaos.runner import Request, Runner
 from chaos.scenario import find_scenario, load_plan
 from chaos.target import find_target
+from loadtests.records.errors import RecordError
+from loadtests.records.rundir import NightPart, new_run_id
 from reports.nightly.preset import PresetRun
-from reports.verdict import Verdict
+from reports.verdict import Verdict, read_verdict
+
+NOT_RUN = "not run, since the night was ended before"
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,14 @@ class NightRun:
     Attributes:
         verdict: None when icequake itself failed; `headline` says how.
         root: Its run directory; None without one.
+        ended_night: Whether somebody asked for the end while it ran.
     """
 
     asked: PresetRun
     verdict: Verdict | None
     headline: str
     root: Path | None
+    ended_night: bool = False
 
     @property
     def as_expected(self) -> bool:
@@ -42,7 +48,9 @@ class NightRun:
     def line(self) -> str:
         """Say it in one line."""
         verdict = "ERROR" if self.verdict is None else self.verdict.value
-        note = "" if self.as_expected else f" (expected {self.asked.expect})"
+        note = f" (expected {self.asked.expect})"
+        if self.as_expected:
+            note = "" if self.asked.expect is Verdict.PASS else " (as expected)"
         return f"{verdict:<12} {self.asked.scenario} on {self.asked.target}{note}: {self.headline}"
 
 
@@ -60,29 +68,35 @@ def do_night(
     asked: list[PresetRun],
     running: Session,
     *,
+    preset: str,
     runs: Path,
     seed: int,
     argv: tuple[str, ...],
     say: Callable[[NightRun], None],
 ) -> list[NightRun]:
-    """Make every run, whatever became of the ones before; tell about each when it ends."""
-    done = []
-    for number, one in enumerate(asked):
-        done.append(_do(one, running, runs, seed + number, argv))
+    """Make every run, whatever became of the ones before, until somebody asks for the end; tell about each when it ends."""
+    night, done = new_run_id(), list[NightRun]()
+    for number, one in enumerate(asked, 1):
+        part = NightPart(preset=preset, night=night, number=number, of=len(asked))
+        done.append(_do(one, part, running, runs, seed + number - 1, argv))
         say(done[-1])
+        if done[-1].ended_night:
+            return done + [NightRun(rest, Verdict.INCONCLUSIVE, NOT_RUN, None) for rest in asked[number:]]
     return done
 
 
-def _do(asked: PresetRun, running: Session, runs: Path, seed: int, argv: tuple[str, ...]) -> NightRun:
+def _do(asked: PresetRun, part: NightPart, running: Session, runs: Path, seed: int, argv: tuple[str, ...]) -> NightRun:
     try:
         plan = load_plan(find_scenario(asked.scenario), asked.set)
         path, target = find_target(asked.target)
         refuse(plan, target)
-        request = Request(plan, path, target, runs, seed, argv)
+        request = Request(plan, path, target, runs, seed, argv, expect=asked.expect.value, night=part)
         display = Display(Console(stderr=True), quiet=True)
-        result = Runner(request, stack=running.stack, warden=running.warden, display=display).execute()
-    except ChaosError as error:
+        runner = Runner(request, stack=running.stack, warden=running.warden, display=display)
+        result = runner.execute()
+        verdict = read_verdict(result.run.verdict)
+    except (ChaosError, RecordError, OSError) as error:
         return NightRun(asked, None, str(error), None)
-    verdict = json.loads(result.run.verdict.read_text(encoding="utf-8"))
-    screen = verdict["first_screen"]
-    return NightRun(asked, Verdict(verdict["verdict"]), screen[1] if len(screen) > 1 else "", result.run.root)
+    headline = verdict.first_screen[1] if len(verdict.first_screen) > 1 else ""
+    ended = runner.signalled or halt.asked(result.run.root)
+    return NightRun(asked, verdict.verdict, headline, result.run.root, ended)

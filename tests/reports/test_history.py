@@ -12,12 +12,13 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from loadtests.records.rundir import RunDir, RunInfo
+from loadtests.records.rundir import NightPart, RunDir, RunInfo
 from loadtests.records.target import Contract, Ingest, Target
 from reports.errors import BadRequest
-from reports.history.commands import compare_command, history, span_s, trend
+from reports.history.commands import compare_command, history, trend
 from reports.history.compare import compare
 from reports.history.entry import FIGURES, Entry, entry_of, read_history
+from reports.history.expected import span_s
 from reports.history.page import history_page, trends_of
 from reports.history.trend import drift_of, integrity
 from reports.verdict import EXIT_CODES, Check, Totals, Verdict, VerdictDoc, write_verdict
@@ -38,6 +39,8 @@ def written(
     began_s: float | None = None,
     cpus: int = 2,
     headline: str = "all there",
+    expect: Verdict | None = None,
+    night: NightPart | None = None,
 ) -> Path:
     """One finished run; nights are a day apart, the last one (100) today."""
     began = time.time() - (100 - number) * DAY_S if began_s is None else began_s
@@ -50,6 +53,8 @@ def written(
         environment={"system": "Linux", "machine": "x86_64", "cpus": cpus, "memory_bytes": 2**33},
         started_unix_ns=int(began * 1e9),
         versions={"pyiceberg": "0.12.0"},
+        expect=None if expect is None else expect.value,
+        night=night,
     )
     target = Target(name="mine", ingest=Ingest(url="http://127.0.0.1:1/events"), contract=Contract())
     run = RunDir.create(runs, info, scenario_text="name: nightly\n", target=target)
@@ -151,6 +156,36 @@ def test_a_loss_is_never_averaged_away(tmp_path: Path) -> None:
     assert "3 events are missing" in done.output
 
 
+def test_a_loss_is_not_hidden_by_runs_of_other_kinds(tmp_path: Path) -> None:
+    """A night has many scenarios: the lost events of the first are said although thirteen others passed after it."""
+    written(tmp_path, 80, verdict=Verdict.FAIL, lost=3, headline="3 events are missing", scenario="control")
+    for number in range(81, 94):
+        written(tmp_path, number, scenario=f"other-{number}")
+    done = CliRunner().invoke(trend, ["--runs", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "control on mine, failed: 3 events are missing" in done.output
+
+
+def test_a_target_that_had_to_fail_is_no_failure_unless_it_passed(tmp_path: Path) -> None:
+    """The naive target of every night neither stands among the failures nor fails the trend; one that passes does both."""
+    for number in range(90, 100):
+        written(tmp_path, number)
+        written(tmp_path, number, verdict=Verdict.FAIL, lost=3, expect=Verdict.FAIL, scenario="naive")
+    assert integrity(read_history(tmp_path)) == []
+    assert CliRunner().invoke(trend, ["--runs", str(tmp_path)]).exit_code == 0
+    shown = CliRunner().invoke(history, ["--runs", str(tmp_path)]).output
+    assert "FAIL (as expected)" in shown
+    found = read_history(tmp_path)
+    assert "Failures" not in history_page(found, trends_of(found), "all")
+
+    written(tmp_path, 100, verdict=Verdict.PASS, expect=Verdict.FAIL, scenario="naive")
+    done = CliRunner().invoke(trend, ["--runs", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "passed, and had to fail" in done.output
+    found = read_history(tmp_path)
+    assert "Failures" in history_page(found, trends_of(found), "all")
+
+
 @pytest.mark.parametrize(("cpu_us", "code"), [((10.0, 10.1), 0), ((11.5, 11.6), 1)])
 def test_trend_exits_by_what_it_found(tmp_path: Path, cpu_us: Sequence[float], code: int) -> None:
     """0 as usual, 1 a regression."""
@@ -195,6 +230,31 @@ def test_a_nightly_that_did_not_run_is_noticed(tmp_path: Path) -> None:
     assert "the newest is" in old.output
     written(tmp_path, 3, began_s=time.time() - 3600)
     assert CliRunner().invoke(history, ask).exit_code == 0
+
+
+def part(number: int, night: str = "n1") -> NightPart:
+    return NightPart(preset="nightly", night=night, number=number, of=3)
+
+
+def test_a_night_that_broke_off_is_noticed(tmp_path: Path) -> None:
+    """Two of three runs, and runs that somebody made by hand, are no night; the third makes it one."""
+    ask = ["--runs", str(tmp_path), "--preset", "nightly", "--expect-within", "26h"]
+    written(tmp_path, 1, began_s=time.time() - 60)
+    none = CliRunner().invoke(history, ask)
+    assert (none.exit_code, "there is none" in none.output) == (1, True)
+    for number in (1, 2):
+        written(tmp_path, 10 + number, began_s=time.time() - 3600, night=part(number))
+    broken_off = CliRunner().invoke(history, ask)
+    assert broken_off.exit_code == 1
+    assert "2 of 3 runs have a verdict" in broken_off.output
+    for number in (1, 2, 3):
+        written(tmp_path, 20 + number, began_s=time.time() - 30 * 3600, night=part(number, "n0"))
+    assert CliRunner().invoke(history, ask).exit_code == 1
+    (written(tmp_path, 13, began_s=time.time() - 3500, night=part(3)) / "verdict.json").rename(tmp_path / "kept")
+    assert CliRunner().invoke(history, ask).exit_code == 1
+    next(tmp_path.glob("*run00013")).joinpath("verdict.json").write_bytes((tmp_path / "kept").read_bytes())
+    assert CliRunner().invoke(history, ask).exit_code == 0
+    assert CliRunner().invoke(history, [*ask, "--scenario", "no-such"]).exit_code == 1
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("26h", 93_600), ("90m", 5_400), ("2d", 172_800)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,16 +15,19 @@ import yaml
 from click.testing import CliRunner
 
 from chaos.cli import COMMANDS, icequake, run_command
+from chaos.errors import BadInput
 from chaos.scenario import find_scenario, load_plan
 from chaos.target import find_target
 from reports.history.commands import history
 from reports.history.entry import read_history
 from reports.history.page import trends_of
 from reports.history.prune import KEPT, prune
+from reports.nightly import command
 from reports.nightly.command import write_morning
 from reports.nightly.mail import LINES_MAX, body, payload, subject
 from reports.nightly.night import NightRun, exit_code
 from reports.nightly.preset import PresetRun, read_presets
+from reports.nightly.webhook import post
 from reports.verdict import Verdict
 from tests.chaos.fakes import ok, replying
 from tests.reports.test_history import written
@@ -86,7 +90,8 @@ def test_a_regression_is_in_the_mail_and_in_the_subject(tmp_path: Path) -> None:
     for number in (99, 100):
         written(tmp_path, number, cpu_us=12.0)
     trends = trends_of(read_history(tmp_path))
-    assert "1 regressions" in subject([night_run(PASS)], "nightly", trends)
+    assert "1 regression" in subject([night_run(PASS)], "nightly", trends)
+    assert subject([night_run(PASS)], "nightly", trends).startswith("REGRESSION  ")
     assert "REGRESSION   calibrated_cpu_us_per_event of nightly on mine: +20.0%" in body(
         [night_run(PASS)], "nightly", trends
     )
@@ -104,24 +109,93 @@ def test_the_morning_writes_page_mail_and_job_summary(tmp_path: Path, monkeypatc
     assert "PASS" in (tmp_path / "summary.md").read_text()
 
 
-@pytest.mark.integration
-def test_a_webhook_is_told_and_a_dead_one_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    """As JSON; a webhook changes no exit code."""
-    from reports.nightly.command import _post
+def test_what_had_to_fail_and_did_is_said_to_be_expected() -> None:
+    """In the mail, where a bare FAIL would alarm."""
+    assert "FAIL         control on reference (as expected): 3 gone" in body(
+        [night_run(FAIL, FAIL, headline="3 gone")], "n", []
+    )
 
+
+def test_a_night_that_did_not_end_is_never_taken_for_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No stack to be had: 255, and mail body, job summary and webhook say so instead of last night's PASS."""
+    (tmp_path / "mail.txt").write_text("PASS  icequake nightly: 14 of 14 runs as expected\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    told: list[bytes] = []
+    monkeypatch.setattr(command, "post", lambda url, outcome: told.append(outcome))
+    arguments = ["nightly", "--stack", "up", "--runs", str(tmp_path), "--webhook", "http://127.0.0.1:1/secret"]
+    assert run_command(arguments) != 0
+    assert (tmp_path / "mail.txt").read_text().startswith("ERROR  icequake nightly: ")
+    assert "ERROR  icequake nightly: " in (tmp_path / "summary.md").read_text()
+    assert json.loads(told[0])["verdict"] == "ERROR"
+    assert "secret" not in capsys.readouterr().err
+
+
+def test_a_night_that_is_killed_leaves_a_mail_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The body is there before the first run begins."""
+
+    def killed(*_: object) -> list[NightRun]:
+        raise SystemExit(137)
+
+    monkeypatch.setattr(command, "_night", killed)
+    assert run_command(["nightly", "--runs", str(tmp_path)]) == 137
+    assert "it began and did not end" in (tmp_path / "mail.txt").read_text()
+
+
+def test_what_the_runs_came_to_is_in_the_mail_also_without_trends(tmp_path: Path) -> None:
+    """A baselines file that cannot be read: a sentence in the mail, and 254."""
+    (tmp_path / "baselines.json").write_text("{")
+    with pytest.raises(BadInput, match=r"baselines.json cannot be read"):
+        write_morning([night_run(FAIL, headline="3 gone")], "nightly", tmp_path, tmp_path / "mail.txt")
+    lines = (tmp_path / "mail.txt").read_text().splitlines()
+    assert (len(lines), "3 gone" in lines[1], "baselines.json" in lines[2]) == (3, True, True)
+
+
+@pytest.mark.integration
+def test_a_webhook_is_told_as_json() -> None:
+    """By POST."""
     with replying(lambda _: ok("{}")) as server:
-        _post(f"{server.url}/hook", json.dumps({"text": "x"}).encode())
-        url = server.url
-    assert capsys.readouterr().err == ""
-    _post(f"{url}/hook", b"{}")
-    assert "was not told" in capsys.readouterr().err
+        assert post(f"{server.url}/hook", json.dumps({"text": "x"}).encode()) is None
+        assert server.requests[0].startswith(b"POST /hook ")
+        assert server.requests[0].endswith(b'{"text": "x"}')
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"HTTP/1.1 500 Out of order\r\nContent-Length: 0\r\n\r\n", "it answered 500 Out of order"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n", "it answered 302 Found"),
+        (b"220 mail.example ESMTP\r\n", "its answer is no HTTP"),
+        (b"", "it closed the connection"),
+    ],
+)
+def test_a_webhook_that_cannot_be_told_is_a_sentence(answer: bytes, why: str) -> None:
+    """An error, a log-in page, another protocol, a hang-up."""
+    with replying(lambda _: answer) as server:
+        assert why in str(post(f"{server.url}/hook", b"{}"))
+
+
+def test_a_webhook_that_is_not_there_is_a_sentence() -> None:
+    """Nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    assert "refused" in str(post(f"http://127.0.0.1:{port}/hook", b"{}"))
+
+
+@pytest.mark.integration
+def test_a_webhook_that_hangs_is_left_to_itself() -> None:
+    """It takes the request and says nothing; the night ends all the same."""
+    with replying(lambda _: None) as server:
+        assert post(f"{server.url}/hook", b"{}", deadline_s=0.5) == "it did not answer within 0.5 s"
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["--preset", "no"], "has no preset 'no'"),
-        (["--webhook", "file:///etc/passwd"], "is not an http or https URL"),
+        (["--webhook", "file:///etc/passwd"], "--webhook is not an http or https URL"),
         (["--presets", "none.yaml"], "does not exist"),
     ],
 )
@@ -187,3 +261,55 @@ def test_the_units_are_ones(tmp_path: Path) -> None:
             line for line in done.stderr.splitlines() if "icequake-nightly" in line and "Failed to" not in line
         ]
         assert complaints == [], done.stderr
+
+
+def commands_of_cron() -> list[str]:
+    """As cron takes them: after five fields, and without a per cent sign, which would end the line."""
+    lines = (ROOT / "docs" / "nightly" / "crontab").read_text().splitlines()
+    commands = [line.split(maxsplit=5)[5] for line in lines if line and not line.startswith("#")]
+    assert not any("%" in command for command in commands)
+    return commands
+
+
+def program(directory: Path, name: str, script: str) -> None:
+    path = directory / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("made", "mailed"),
+    [
+        ("true", None),
+        ("exit 2", "ERROR  icequake nightly: set-up failed"),
+        (
+            "echo FAIL  icequake nightly: 13 of 14 runs as expected >runs/mail.txt; exit 1",
+            "FAIL icequake nightly: 13 of 14",
+        ),
+    ],
+)
+def test_the_cron_line_mails_what_was_not_as_expected(made: str, mailed: str | None, tmp_path: Path) -> None:
+    """In the environment that cron gives; a set-up that fails is not taken for the night before."""
+    home = tmp_path / "icequake"
+    (home / "runs").mkdir(parents=True)
+    (home / "runs" / "mail.txt").write_text("PASS  icequake nightly: 14 of 14 runs as expected\n")
+    program(tmp_path / "bin", "make", made)
+    program(tmp_path / "bin", "mail", f'echo "$2" >"{tmp_path}/subject"; cat >"{tmp_path}/body"')
+    environment = {"HOME": str(tmp_path), "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "SHELL": "/bin/sh"}
+    done = subprocess.run(["/bin/sh", "-c", commands_of_cron()[0]], env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    told = tmp_path / "subject"
+    assert told.exists() is (mailed is not None)
+    assert mailed is None or told.read_text().startswith(mailed)
+
+
+def test_the_cron_line_that_asks_whether_it_ran_mails_when_it_did_not(tmp_path: Path) -> None:
+    """With the answer as body."""
+    home = tmp_path / "icequake"
+    (home / "runs").mkdir(parents=True)
+    program(home / ".venv" / "bin", "icequake", f'exec "{sys.executable}" -c "from chaos.cli import main; main()" "$@"')
+    program(tmp_path / "bin", "mail", f'cat >"{tmp_path}/body"')
+    environment = {"HOME": str(tmp_path), "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    subprocess.run(["/bin/sh", "-c", commands_of_cron()[1]], env=environment, capture_output=True, check=True)
+    assert "no night of preset nightly within 26h" in (tmp_path / "body").read_text()
