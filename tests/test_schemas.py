@@ -1,6 +1,6 @@
 """The formats that people and other programs read and write: a change shows in review, and the schemas mean what they say.
 
-After an intended change: `for d in scenario target verdict run catalogue; do icequake schema $d > docs/schemas/$d.json; done`.
+After an intended change: `for d in scenario target verdict run answer catalogue; do icequake schema $d > docs/schemas/$d.json; done`.
 """
 
 from __future__ import annotations

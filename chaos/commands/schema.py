@@ -13,6 +13,7 @@ DOCUMENTS = {
     "target": "loadtests.records.target:Target",
     "verdict": "reports.verdict:VerdictDoc",
     "run": "loadtests.records.rundir:RunInfo",
+    "answer": "reports.experiment.answer_doc:AnswerDoc",
     "catalogue": "chaos.trials.matrix:Matrix",
 }
 

@@ -2,7 +2,7 @@
 
 Pairs alternate (A B, B A, A B, ...), both of a pair with the same seed, so that what drifts hits both. The difference of a figure is
 the median over the pairs of log(B/A), with a 95 % interval from the exact distribution of the median (order statistics); when it
-contains zero, there is no difference that this many pairs can show.
+contains zero, there is no difference that this many pairs can show. Below `MATTERS` none is called one, however steady it is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reports.experiment.lab import Outcome, Point, Run
+
+MATTERS = 0.05
+"""Differences below this share are not called different: a machine that is used by others has as much of its own."""
 
 FIGURES: Mapping[str, Callable[[Outcome], float | None]] = {
     "latency_p99_ms": lambda o: o.latency_p99_ms,
@@ -37,8 +40,10 @@ class Difference:
 
     @property
     def real(self) -> bool:
-        """Whether the interval leaves zero out."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+        """Whether the interval leaves zero out, and the change matters."""
+        if self.low is None or self.high is None:
+            return False
+        return (self.low > 0 or self.high < 0) and abs(self.change) >= MATTERS
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,17 @@ def _rank(pairs: int) -> int | None:
     """Return k such that the interval from the k-th smallest to the k-th largest covers the median with at least 95 %."""
     best = None
     for k in range(pairs // 2):
-        outside = 2 * sum(math.comb(pairs, i) for i in range(k + 1)) / 2**pairs
-        if outside <= 0.05:
+        if _outside(pairs, k) <= 0.05:
             best = k
     return best
+
+
+def _outside(pairs: int, k: int) -> float:
+    """The chance that the median is not between the k-th smallest and the k-th largest."""
+    return 2.0 * sum(math.comb(pairs, i) for i in range(k + 1)) / float(2**pairs)
+
+
+def false_alarm(pairs: int) -> float | None:
+    """The chance that one figure is called different and does not differ; None with too few pairs for an interval."""
+    rank = _rank(pairs)
+    return None if rank is None else _outside(pairs, rank)

@@ -1,10 +1,12 @@
 """Survival: how long an outage does this buffer hold at which rate, and how long does it take to drain?
 
-Predicted from rate, buffer and drain bandwidth, then measured at enough points to show the prediction right. While nothing can be
-flushed, the busiest buffer gains `rate * share` events a second, so it refuses after `(capacity - held) / (rate * share)`, where
-`held` is what it holds when the outage begins: on average half of what a flush takes away. Drained after
-`backlog / (drain bandwidth - rate)`, the bandwidth taken from the first point; that is a guide only, since a collector that backs
-off waits up to its longest backoff before it drains.
+Predicted from rate, buffer, retry cap and drain bandwidth, then measured at enough points to show the prediction right. While
+nothing can be flushed, the busiest buffer gains `rate * share` events a second, so it refuses after
+`(capacity - held) / (rate * share)`, where `held` is what it holds when the outage begins: on average half of what a flush takes away.
+
+Draining begins with the next attempt after the heal, which a target that backs off with jitter makes at any time up to its retry cap,
+and then takes `backlog / (drain bandwidth - rate)`; the bandwidth is measured at the first point. So when it has drained is predicted
+as a range, from that time to that time and the retry cap.
 """
 
 from __future__ import annotations
@@ -17,6 +19,11 @@ from reports.experiment.lab import Outcome, Point, Run
 AGREES = 0.15
 """A prediction within this share of the measurement is right."""
 TEN_MINUTES_S = 600.0
+RETRY_CAP_S = 10.0
+"""The longest wait between two attempts of the reference collector."""
+SHORTEST_DRAIN_S = 0.1
+LOOK_S = 1.0
+"""How much later than it happened the auditor may see that all has landed."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +54,15 @@ class Measured:
     """One outage.
 
     Attributes:
-        predicted_refusal_s, predicted_drain_s: None where none was predicted.
+        predicted_refusal_s: None where none was predicted.
+        drains_s: From the heal until all is in the table, at least and at most, as predicted; None at the point that the bandwidth is
+            taken from.
     """
 
     outcome: Outcome
     outage_s: float
     predicted_refusal_s: float | None
-    predicted_drain_s: float | None
+    drains_s: tuple[float, float] | None = None
 
     @property
     def error(self) -> float | None:
@@ -69,17 +78,29 @@ class Measured:
             return abs(error) <= AGREES
         return self.predicted_refusal_s is None and not self.outcome.refused_requests
 
+    @property
+    def drained_in_time(self) -> bool | None:
+        """Whether it had drained by the latest time predicted; None where none was predicted."""
+        if self.drains_s is None:
+            return None
+        drained_s = self.outcome.drained_s
+        return drained_s is not None and drained_s <= self.drains_s[1] * (1 + AGREES) + LOOK_S
+
 
 @dataclass(frozen=True)
 class Survival:
     """The answer.
 
     Attributes:
+        retry_cap_s: The longest wait of the target between two attempts.
+        bandwidth_events_per_s: What it drained with, as measured at the first point; None when that did not drain.
         lossless: No outage lost, doubled or altered anything; refusing is not losing.
     """
 
     buffer: Buffer
     measured: list[Measured] = field(default_factory=list)
+    retry_cap_s: float = RETRY_CAP_S
+    bandwidth_events_per_s: float | None = None
 
     @property
     def lossless(self) -> bool:
@@ -109,19 +130,35 @@ def measure_survival(
     *,
     fault: str = "catalog-down",
     shares: Sequence[float] = (1.5, 0.6),
+    retry_cap_s: float = RETRY_CAP_S,
 ) -> Survival:
     """Measure outages of *shares* times the predicted survival at each of *rates*."""
     measured: list[Measured] = []
     bandwidth: float | None = None
     for rate in rates:
         for share in shares:
-            outage_s = round(buffer.survives_s(rate) * share, 1)
+            survives_s = buffer.survives_s(rate)
+            outage_s = round(survives_s * share, 1)
             step = {"fault": fault, "at_s": 2, "for_s": outage_s}
             outcome = run(Point(rate, for_s=outage_s + 8, steps=(step,), batch=20))
-            refusal_s = buffer.survives_s(rate) if share > 1 else None
-            backlog = rate * min(outage_s, buffer.survives_s(rate))
-            drain_s = backlog / (bandwidth - rate) if bandwidth is not None and bandwidth > rate else None
-            measured.append(Measured(outcome, outage_s, refusal_s, drain_s))
-            if bandwidth is None and outcome.drained_s:
-                bandwidth = backlog / outcome.drained_s + rate
-    return Survival(buffer, measured)
+            backlog = rate * min(outage_s, survives_s)
+            drains_s = _drains(backlog, rate, bandwidth, retry_cap_s)
+            measured.append(Measured(outcome, outage_s, survives_s if share > 1 else None, drains_s))
+            if bandwidth is None:
+                bandwidth = _bandwidth(backlog, rate, outcome)
+    return Survival(buffer, measured, retry_cap_s, bandwidth)
+
+
+def _bandwidth(backlog: float, rate: float, outcome: Outcome) -> float | None:
+    """Events a second that were landed, from the first commit after the heal until all was in the table."""
+    if outcome.drained_s is None:
+        return None
+    took_s = max(outcome.drained_s - (outcome.resumed_s or 0.0), SHORTEST_DRAIN_S)
+    return backlog / took_s + rate
+
+
+def _drains(backlog: float, rate: float, bandwidth: float | None, retry_cap_s: float) -> tuple[float, float] | None:
+    if bandwidth is None or bandwidth <= rate:
+        return None
+    took_s = backlog / (bandwidth - rate)
+    return took_s, took_s + retry_cap_s

@@ -17,6 +17,8 @@ WORKER_BYTES = 128 * 2**20
 """The memory of one Cloudflare Worker isolate."""
 EVENT_BYTES_WORST = 64 * 2**10
 """The size up to which an intermediary must forward an event (CloudEvents 1.0), so what a buffer must be able to hold."""
+PARTITIONS = 3
+"""Buffers that are in use at once: the steady mix has three event types."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ class Setting:
     def env(self) -> dict[str, str]:
         """The environment that sets it."""
         return {"ICEBERG_BUFFER_SIZE": str(self.size), "ICEBERG_BUFFER_TIMEOUT_MS": str(self.timeout_ms)}
+
+    def worst_bytes(self) -> int:
+        """What full buffers of the largest events take."""
+        return self.size * PARTITIONS * EVENT_BYTES_WORST
 
     def wrangler(self) -> str:
         """The same as a patch of wrangler.jsonc."""
@@ -54,6 +60,17 @@ class Cell:
             worst if rss is None else rss,
         )
 
+    def meets(self, goals: Goals) -> bool:
+        """Whether it lost and refused nothing, and meets the goals that a run can show."""
+        outcome = self.outcome
+        if not outcome.clean:
+            return False
+        if goals.freshness_s is not None and (
+            outcome.freshness_p99_s is None or outcome.freshness_p99_s > goals.freshness_s
+        ):
+            return False
+        return goals.files_per_minute is None or outcome.files_per_minute <= goals.files_per_minute
+
 
 @dataclass(frozen=True)
 class Goals:
@@ -69,14 +86,12 @@ class Recommendation:
     """What to set.
 
     Attributes:
-        verified: The run made with it afterwards; None before.
-        warnings: What speaks against it.
+        warnings: What speaks against it, and what was counted.
     """
 
     setting: Setting
     why: str
     warnings: list[str] = field(default_factory=list)
-    verified: Outcome | None = None
 
 
 def sweep(
@@ -92,15 +107,21 @@ def sweep(
     cells = []
     for size, timeout_ms, latency_ms in itertools.product(sizes, timeouts_ms, latencies_ms):
         setting = Setting(size, timeout_ms)
-        slow = {"fault": "slow-r2", "at_s": 0, "for_s": for_s, "with": {"latency_ms": latency_ms}}
-        point = Point(events_per_s, for_s=for_s, env=setting.env(), steps=(slow,) if latency_ms else (), batch=20)
+        point = cell_point(setting, latency_ms, events_per_s=events_per_s, for_s=for_s)
         cells.append(Cell(setting, latency_ms, run(point)))
     return cells
 
 
+def cell_point(setting: Setting, r2_latency_ms: int, *, events_per_s: float, for_s: float, repeat: int = 0) -> Point:
+    """Return the run of one setting at one R2 latency, which lasts as long as the traffic."""
+    slow = {"fault": "slow-r2", "at_s": 0, "for_s": for_s, "with": {"latency_ms": r2_latency_ms, "jitter_ms": 0}}
+    steps = (slow,) if r2_latency_ms else ()
+    return Point(events_per_s, for_s=for_s, env=setting.env(), steps=steps, repeat=repeat, batch=20)
+
+
 def pareto(cells: Sequence[Cell]) -> list[Cell]:
     """Return the cells that no other beats; those that were not clean are never on the front."""
-    clean = [cell for cell in cells if not cell.outcome.wrong and cell.outcome.verdict == "PASS"]
+    clean = [cell for cell in cells if cell.outcome.clean]
     return [cell for cell in clean if not any(_beats(other, cell) for other in clean)]
 
 
@@ -119,7 +140,7 @@ def recommend(
     by_setting: dict[Setting, list[Cell]] = {}
     for cell in cells:
         by_setting.setdefault(cell.setting, []).append(cell)
-    fitting = [setting for setting, found in by_setting.items() if all(_meets(cell, goals) for cell in found)]
+    fitting = [setting for setting, found in by_setting.items() if all(cell.meets(goals) for cell in found)]
     if not fitting:
         return None
     files = {setting: max(cell.outcome.files_per_minute for cell in by_setting[setting]) for setting in fitting}
@@ -133,23 +154,12 @@ def recommend(
     return Recommendation(setting, why, _warnings(setting))
 
 
-def _meets(cell: Cell, goals: Goals) -> bool:
-    outcome = cell.outcome
-    if outcome.wrong or outcome.verdict != "PASS":
-        return False
-    if goals.freshness_s is not None and (
-        outcome.freshness_p99_s is None or outcome.freshness_p99_s > goals.freshness_s
-    ):
-        return False
-    return goals.files_per_minute is None or outcome.files_per_minute <= goals.files_per_minute
-
-
 def _warnings(setting: Setting) -> list[str]:
-    worst = setting.size * EVENT_BYTES_WORST
+    worst = setting.worst_bytes()
+    counted = f"{PARTITIONS} buffers of {setting.size:,} events of 64 KiB are {worst / 2**20:,.0f} MiB"
     if worst <= WORKER_BYTES:
-        return []
-    fits = WORKER_BYTES // EVENT_BYTES_WORST
+        return [f"{counted}: they fit into the 128 MiB of a Worker isolate"]
+    fits = WORKER_BYTES // EVENT_BYTES_WORST // PARTITIONS
     return [
-        f"{setting.size:,} events of 64 KiB are {worst / 2**20:,.0f} MiB: more than the 128 MiB of a Worker isolate, which holds {fits:,}; "
-        "keep the buffer on disk, or bound it in bytes."
+        f"{counted}: more than the 128 MiB of a Worker isolate, which holds {fits:,} each; keep the buffer on disk, or bound it in bytes"
     ]

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from bokeh.models import HoverTool
 from bokeh.plotting import figure
 from bokeh.resources import Resources
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from reports.embed import asset, packed, script_hash
+from reports.experiment.answer_doc import AnswerDoc, Table
 from reports.experiment.answers import Answer, Chart
 from reports.frame import document_json
 from reports.palette import css_variables, dark_twins, light
@@ -26,7 +27,7 @@ def write_answer(answer: Answer, directory: Path, argv: tuple[str, ...]) -> list
     place = directory / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{answer.name}"
     place.mkdir(parents=True, exist_ok=True)
     texts = {
-        "answer.json": json.dumps({"name": answer.name, "sentence": answer.sentence, "exit_code": answer.exit_code, "argv": list(argv), "notes": answer.notes, "data": answer.data, "tables": [asdict(grid) for grid in answer.grids]}, indent=2) + "\n",
+        "answer.json": msgspec.json.format(msgspec.json.encode(document(answer, argv)), indent=2).decode() + "\n",
         "answer.md": markdown(answer, argv),
         "answer.html": page(answer, argv),
         **answer.files,
@@ -34,6 +35,20 @@ def write_answer(answer: Answer, directory: Path, argv: tuple[str, ...]) -> list
     for name, text in texts.items():
         (place / name).write_text(text, encoding="utf-8")
     return [place / name for name in texts]
+
+
+def document(answer: Answer, argv: tuple[str, ...]) -> AnswerDoc:
+    """Return the answer as `answer.json` has it."""
+    return AnswerDoc(
+        name=answer.name,
+        sentence=answer.sentence,
+        exit_code=answer.exit_code,
+        argv=list(argv),
+        notes=answer.notes,
+        data=answer.data,
+        outcomes=list(answer.outcomes),
+        tables=[Table(grid.title, grid.columns, grid.rows) for grid in answer.grids],
+    )
 
 
 def markdown(answer: Answer, argv: tuple[str, ...]) -> str:

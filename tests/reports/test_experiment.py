@@ -15,14 +15,17 @@ from chaos.cli import run_command
 from chaos.errors import BadInput
 from reports.experiment.ab import alternate
 from reports.experiment.answers import ab_answer, capacity_answer, survival_answer, sweep_answer
-from reports.experiment.capacity import find_capacity, interval
-from reports.experiment.commands import experiment, numbers_of, pairs_of, progress_line
+from reports.experiment.ask import numbers_of, pairs_of
+from reports.experiment.capacity import Trial, find_capacity, interval
+from reports.experiment.commands import experiment
 from reports.experiment.lab import Outcome, Point
+from reports.experiment.progress import begin_line, end_line
 from reports.experiment.survival import Buffer, Measured, Survival, measure_survival
 from reports.experiment.sweep import Cell, Goals, Recommendation, Setting, pareto, recommend, sweep
 from reports.experiment.write import write_answer
 from reports.verdict import Verdict
 
+TRIAL = Trial()
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 
@@ -55,7 +58,7 @@ class Pipeline:
 
 def test_capacity_is_found_within_its_precision() -> None:
     """By doubling, then bisection; the answer is a rate that was clean."""
-    found = find_capacity(Pipeline(7_300).run, precision=0.05)
+    found = find_capacity(Pipeline(7_300).run, TRIAL, precision=0.05)
     assert found.events_per_s is not None
     assert 7_300 / 1.06 <= found.events_per_s <= 7_300
     assert len(found.found) == 3
@@ -63,7 +66,7 @@ def test_capacity_is_found_within_its_precision() -> None:
 
 def test_a_noisy_capacity_has_an_interval_around_it() -> None:
     """Three searches."""
-    found = find_capacity(Pipeline(7_300, noise=0.05).run, precision=0.05)
+    found = find_capacity(Pipeline(7_300, noise=0.05).run, TRIAL, precision=0.05)
     assert found.low is not None
     assert found.high is not None
     assert found.low <= 7_300 <= found.high * 1.1
@@ -72,21 +75,21 @@ def test_a_noisy_capacity_has_an_interval_around_it() -> None:
 
 def test_the_generators_limit_is_not_the_targets() -> None:
     """The search ends, and says so."""
-    found = find_capacity(Pipeline(1e9, generator=5_000).run)
+    found = find_capacity(Pipeline(1e9, generator=5_000).run, TRIAL)
     assert (found.events_per_s, found.generator_limit_events_per_s) == (4_000, 8_000)
     assert "the generator could not offer 8,000" in found.sentence()
 
 
 def test_a_target_that_is_never_clean_has_no_capacity() -> None:
     """Exit 2: not answered."""
-    found = find_capacity(Pipeline(10).run)
+    found = find_capacity(Pipeline(10).run, TRIAL)
     assert found.events_per_s is None
-    assert capacity_answer(found).exit_code == 2
+    assert capacity_answer(found, TRIAL).exit_code == 2
 
 
 def test_overload_that_loses_is_wrong_whatever_the_rate() -> None:
     """Exit 1, and the runs are named."""
-    answer = capacity_answer(find_capacity(Pipeline(7_300, loses=True).run))
+    answer = capacity_answer(find_capacity(Pipeline(7_300, loses=True).run, TRIAL), TRIAL)
     assert answer.exit_code == 1
     assert any("overload must refuse, not lose" in note for note in answer.notes)
 
@@ -190,7 +193,8 @@ def test_the_front_has_what_nothing_beats() -> None:
     """Fresher with more files, staler with fewer; not what is both staler and has more, nor what failed."""
     fresh, lazy, silly = cell(500, 500, 1, 60), cell(2000, 8000, 9, 6), cell(500, 8000, 10, 70)
     broken = cell(9, 9, 0.1, 1, verdict=Verdict.FAIL, wrong=1)
-    assert pareto([fresh, lazy, silly, broken]) == [fresh, lazy]
+    full = cell(9, 9, 0.1, 1, refused_requests=1)
+    assert pareto([fresh, lazy, silly, broken, full]) == [fresh, lazy]
 
 
 def test_the_recommendation_meets_the_goals_with_the_fewest_files() -> None:
@@ -202,7 +206,7 @@ def test_the_recommendation_meets_the_goals_with_the_fewest_files() -> None:
     long = recommend(cells, Goals(freshness_s=5, outage_s=600), events_per_s=300, hottest_share=1 / 3)
     assert long is not None
     assert long.setting == Setting(60_200, 2000)
-    assert "128 MiB of a Worker isolate" in long.warnings[0]
+    assert "60,200 events of 64 KiB are 11,288 MiB: more than the 128 MiB of a Worker isolate" in long.warnings[0]
     assert json.loads(long.setting.wrangler())["vars"]["ICEBERG_BUFFER_SIZE"] == "60200"
 
 
@@ -212,9 +216,10 @@ def test_goals_that_nothing_meets_are_not_answered() -> None:
     assert recommend(cells, Goals(freshness_s=0.5), events_per_s=1, hottest_share=1) is None
     assert sweep_answer(cells, Goals(freshness_s=0.5), None, None).exit_code == 2
     advice = Recommendation(Setting(500, 500), "it is the only one")
-    failed = outcome(Point(1), verdict=Verdict.FAIL)
+    failed, held = cell(500, 500, 1, 60, verdict=Verdict.FAIL), cell(500, 500, 1, 60)
     assert sweep_answer(cells, Goals(), advice, failed).exit_code == 1
-    assert sweep_answer(cells, Goals(), advice, outcome(Point(1))).exit_code == 0
+    assert sweep_answer(cells, Goals(), advice, held).exit_code == 0
+    assert sweep_answer(cells, Goals(files_per_minute=59), advice, held).exit_code == 1
 
 
 # --- ab
@@ -275,7 +280,7 @@ def test_an_answer_is_kept_as_json_markdown_and_a_page_that_escapes(tmp_path: Pa
 def test_every_question_has_a_text_and_a_page(tmp_path: Path) -> None:
     """Tables line up, charts are drawn."""
     answers = [
-        capacity_answer(find_capacity(Pipeline(7_300).run)),
+        capacity_answer(find_capacity(Pipeline(7_300).run, TRIAL), TRIAL),
         survival_answer(measure_survival(Outage().run, BUFFER, [200]), 200, 600),
         ab_answer(alternate(Two(2.0).run, Point(1), Point(1, env={"X": "1"}), 6), {}, {"X": "1"}),
     ]
@@ -313,12 +318,12 @@ def test_the_group_lists_its_questions() -> None:
     assert all(name in shown for name in ("capacity", "survival", "sweep", "ab"))
 
 
-def test_progress_says_what_was_not_clean() -> None:
-    """One line a run."""
-    line = progress_line(
-        outcome(Point(400, env={"A": "1"}), behind=True, wrong=2, refused_requests=3, late=4, max_fill=0.5)
-    )
-    assert all(
-        word in line
-        for word in ("400 events/s", "generator behind", "2 wrong", "3 requests refused", "4 late", "50%", "A=1")
-    )
+def test_progress_says_what_begins_and_what_was_not_clean() -> None:
+    """One line each."""
+    point = Point(400, for_s=80, env={"A": "1"}, steps=({"fault": "slow-r2", "for_s": 80, "with": {"latency_ms": 9}},))
+    assert begin_line(point, 2, 9) == "run 2 of 9: 400 events/s for 80 s  A=1 [slow-r2 latency_ms=9 for 80 s]"
+    assert begin_line(Point(400), 2, None) == "run 2: 400 events/s for 10 s"
+    line = end_line(outcome(point, behind=True, wrong=2, refused_requests=3, late=4, unknown=5, max_fill=0.5))
+    said = ("400 events/s", "generator behind", "2 wrong", "3 requests refused", "4 late", "5 unanswered", "50%")
+    assert all(word in line for word in said)
+    assert "clean" in end_line(outcome(point))
