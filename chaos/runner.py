@@ -32,6 +32,7 @@ from chaos.faults.env import Env
 from chaos.faults.object import put_back_originals
 from chaos.fingerprint import environment, versions
 from chaos.generator import ALONE, Generator, Workers
+from chaos.kept_aside import keep_quarantine
 from chaos.nemesis import Nemesis
 from chaos.readers import Readers
 from chaos.requests_seen import RequestsSeen
@@ -42,7 +43,6 @@ from chaos.table.errors import TableError
 from chaos.target import TargetProcess, place, target_environment
 from chaos.warden_client import Child, Warden
 from loadtests.records.documents import write_document
-from loadtests.records.quarantine import write_quarantine
 from loadtests.records.rundir import NightPart, RoundTrip, RunDir, RunInfo, SettleEnd, new_run_id
 from loadtests.records.target import Target
 from loadtests.records.target_config import write_target_config
@@ -469,13 +469,11 @@ class Runner:
         )
 
     def _keep_quarantine(self) -> None:
-        """Write down what the target keeps aside; one without an admin listener, or a quarantine, keeps nothing."""
-        answer = self._asked_admin("quarantine")
-        if answer is not None and isinstance(answer.get("events"), list):
-            listed = [one for one in answer["events"] if isinstance(one, dict)]
-            write_quarantine(self.run.root, self.run.info.run_id, listed)
-            if answer.get("total", 0) != len(listed):
-                self._say(f"the target's quarantine lists {len(listed)} of {answer.get('total')} events")
+        """Write down what the target keeps aside; one without an admin listener keeps nothing."""
+        if (admin := self._admin()) is not None:
+            problem = keep_quarantine(admin, self.run.root, self.run.info.run_id)
+            if problem is not None:
+                self._say(problem)
 
     def _keep_configuration(self) -> None:
         """Write down the configuration that is in force, where the target tells it."""
@@ -484,15 +482,18 @@ class Runner:
             write_target_config(self.run.root, answer["variables"], answer.get("defaults") or {})
 
     def _asked_admin(self, what: str) -> Mapping[str, Any] | None:
-        admin = self._target.admin
-        if admin is None or self._process is None:
+        if (admin := self._admin()) is None:
             return None
         try:
-            answer: Mapping[str, Any] = AdminClient(admin.url, self._placed.admin_token).read(what)
+            answer: Mapping[str, Any] = admin.read(what)
         except (DrillFailed, LookupError, TypeError) as error:
             self._timeline.write("note", text=f"the target's {what} could not be read: {error}")
             return None
         return answer
+
+    def _admin(self) -> AdminClient | None:
+        admin = self._target.admin
+        return None if admin is None or self._process is None else AdminClient(admin.url, self._placed.admin_token)
 
     def _wait_probe(self, probe_acked: int) -> bool:
         wanted = self._acked_now() + probe_acked

@@ -1,29 +1,25 @@
 """The admin listener, behind a bearer token.
 
-========================  ===========================================================================
+========================  ===========================================================================================
 GET  /admin/buffer        how full each partition is, what is undecided, what was discarded
 POST /admin/flush         flush everything; answers when it is decided
 GET  /admin/export        the buffered events as lines of CloudEvents, and a receipt as the last line
 POST /admin/replay        store the lines of an export that are not known yet
 POST /admin/reset         discard what was exported, or what is confirmed by its number
 GET  /admin/config        every variable as it is in force, secrets redacted, and the defaults
-GET  /admin/quarantine    events that cannot become rows, with the reason
-========================  ===========================================================================
+GET  /admin/quarantine    events that cannot become rows, as lines with the reason, and their number as the last line
+========================  ===========================================================================================
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import hmac
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from collector.cloudevents import Event
 from collector.config import VARIABLES
 from collector.errors import CollectorError
 from collector.landed import Landed
@@ -50,9 +46,6 @@ if TYPE_CHECKING:
 
 FAILURES_MAX = 10
 FAILURE_WINDOW_S = 60.0
-
-QUARANTINE_MAX = 1000
-"""Most quarantined events of one answer; ``total`` says how many there are."""
 
 
 class AdminApp:
@@ -81,25 +74,25 @@ class AdminApp:
             "/admin/flush": ("POST", lambda _headers, _receive: self._flush()),
             "/admin/buffer": ("GET", lambda _headers, _receive: self._buffer()),
             "/admin/config": ("GET", lambda _headers, _receive: self._config()),
-            "/admin/quarantine": ("GET", lambda _headers, _receive: self._quarantine()),
             "/admin/replay": ("POST", self._desk.replay),
             "/admin/reset": ("POST", lambda _headers, receive: self._desk.reset(receive)),
         }
+        self._streams = {"/admin/export": self._desk.export, "/admin/quarantine": self._desk.quarantine}
         self._token = hashlib.sha256(service.config.admin_token).digest()
         self._failures: deque[float] = deque(maxlen=FAILURES_MAX)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         path, method, headers = scope["path"], scope["method"], scope["headers"]
-        if path == "/admin/export" and method == "GET" and self._is_authorized(headers):
-            await self._desk.export(send)
+        if path in self._streams and method == "GET" and self._is_authorized(headers):
+            await self._streams[path](send)
         else:
             await send_response(send, await self._respond(path, method, headers, receive))
 
     async def _respond(self, path: str, method: str, headers: Headers, receive: Receive) -> Response:
         if not self._is_authorized(headers):
             return self._unauthorized()
-        if path == "/admin/export":
+        if path in self._streams:
             return method_not_allowed(["GET"])
         if path not in self._routes:
             return problem(404, "there is no such resource")
@@ -143,20 +136,6 @@ class AdminApp:
         defaults = {variable.name: variable.default for variable in VARIABLES if variable.default is not None}
         return json_response(200, {"variables": dict(self._service.config.variables), "defaults": defaults})
 
-    async def _quarantine(self) -> Response:
-        events = await asyncio.to_thread(self._vault.buffer.quarantine, QUARANTINE_MAX)
-        listed = [
-            {
-                **_identity(one.event),
-                "type": one.type,
-                "hour": one.hour,
-                "reason": one.reason,
-                "event_base64": base64.b64encode(one.event).decode(),
-            }
-            for one in events
-        ]
-        return json_response(200, {"total": self._service.buffer.snapshot().quarantined, "events": listed})
-
     async def _buffer(self) -> Response:
         state = self._service.buffer.snapshot()
         document: dict[str, Any] = {
@@ -179,15 +158,6 @@ class AdminApp:
             "discarded_events": state.discarded,
         }
         return json_response(200, document)
-
-
-def _identity(stored: bytes) -> dict[str, str]:
-    """``source`` and ``id`` of a quarantined event; nothing where the bytes are no event."""
-    try:
-        event = msgspec.msgpack.decode(stored, type=Event)
-    except (msgspec.DecodeError, msgspec.ValidationError):
-        return {}
-    return {"source": event.source, "id": event.id}
 
 
 def _later(detail: str) -> Response:

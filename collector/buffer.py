@@ -210,11 +210,6 @@ class Buffer:
             discarded=self._discarded,
         )
 
-    def quarantine(self, limit: int = -1) -> list[Poison]:
-        """Return the quarantined events, oldest first; at most ``limit`` unless it is negative."""
-        poison: list[Poison] = self._writer.do(lambda store: store.poison(limit))
-        return poison
-
     # ------------------------------------------------------------------ backups
 
     @contextlib.contextmanager

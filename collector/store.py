@@ -275,10 +275,10 @@ class Store:
         self.insert_poison(source, new, now)
         return len(new)
 
-    def poison(self, limit: int = -1) -> list[Poison]:
-        """Quarantined events, oldest first; at most ``limit`` unless it is negative."""
-        query = "SELECT type, hour, reason, event FROM quarantine ORDER BY id LIMIT ?"
-        return [Poison(*row) for row in self.conn.execute(query, (limit,))]
+    def poison(self) -> Iterator[Poison]:
+        """Quarantined events, oldest first; one is in memory at a time."""
+        for row in self.conn.execute("SELECT type, hour, reason, event FROM quarantine ORDER BY id"):
+            yield Poison(*row)
 
     def poison_count(self) -> int:
         """Number of quarantined events."""

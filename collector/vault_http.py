@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import msgspec
 
 from collector.errors import BufferFull, CollectorError, InvalidEvent, NotAccepted, NotDiscarded, NotReplayed
+from collector.quarantine import quarantine_lines
 from collector.vault import CHUNK_BYTES, CHUNK_LINES, Replay, Vault
 from collector.web import Headers, Receive, Response, Send, header, json_response, problem, send_response
 
@@ -47,20 +48,11 @@ class VaultDesk:
 
     async def export(self, send: Send) -> None:
         """Stream the export. A failure in the middle ends the connection without the receipt."""
-        lines = self._vault.export()
-        try:
-            try:
-                chunk = await asyncio.to_thread(next, lines)  # a failure before the first byte has a status
-            except CollectorError as error:
-                await send_response(send, refusal(error))
-                return
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", NDJSON)]})
-            while chunk:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                chunk = await asyncio.to_thread(next, lines, b"")
-            await send({"type": "http.response.body", "body": b""})
-        finally:
-            await asyncio.to_thread(lines.close)  # type: ignore[attr-defined]
+        await _send_lines(send, self._vault.export())
+
+    async def quarantine(self, send: Send) -> None:
+        """Stream the quarantine. A failure in the middle ends the connection without the total."""
+        await _send_lines(send, quarantine_lines(self._vault.buffer))
 
     async def reset(self, receive: Receive) -> Response:
         """Discard under ``{"receipt": {"events", "sha256"}}`` or ``{"confirm": "discard N events"}``."""
@@ -93,6 +85,22 @@ class VaultDesk:
         except BufferFull:
             await self._flush()
             await asyncio.to_thread(replay.take, lines)
+
+
+async def _send_lines(send: Send, lines: Iterator[bytes]) -> None:
+    try:
+        try:
+            chunk = await asyncio.to_thread(next, lines)  # a failure before the first byte has a status
+        except CollectorError as error:
+            await send_response(send, refusal(error))
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", NDJSON)]})
+        while chunk:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            chunk = await asyncio.to_thread(next, lines, b"")
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        await asyncio.to_thread(lines.close)  # type: ignore[attr-defined]
 
 
 class _Turn:

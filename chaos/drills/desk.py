@@ -7,8 +7,8 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from chaos.loopback import open_url
 
 ANSWER_S = 120.0
 ANSWER_BYTES_MAX = 1 << 30
+LINE_BYTES_MAX = 1 << 26
 POLL_S = 0.1
 SCAN_S = 0.5
 """Between two reads of the whole table."""
@@ -117,19 +118,30 @@ class AdminClient:
         """GET a JSON document. Raises DrillFailed."""
         return _object(path, self.get(path))
 
+    def lines(self, path: str) -> Iterator[dict[str, Any]]:
+        """GET a stream of JSON objects, one a line; one is in memory at a time. Raises DrillFailed."""
+        with self._open("GET", path, None) as answer:
+            while line := answer.readline(LINE_BYTES_MAX):
+                yield _object(path, line)
+
     def _ask(self, method: str, path: str, body: bytes | None) -> bytes:
+        with self._open(method, path, body) as answer:
+            content: bytes = answer.read(ANSWER_BYTES_MAX)
+        return content
+
+    @contextmanager
+    def _open(self, method: str, path: str, body: bytes | None) -> Iterator[http.client.HTTPResponse]:
         request = urllib.request.Request(  # noqa: S310  # the target file's http URL
             f"{self._url}/{path}", data=body, method=method, headers={"Authorization": f"Bearer {self._token}"}
         )
         try:
             with open_url(request, timeout=ANSWER_S) as answer:
-                content: bytes = answer.read(ANSWER_BYTES_MAX)
+                yield answer
         except urllib.error.HTTPError as error:
             said = error.read(500).decode(errors="replace")
             raise DrillFailed(f"{method} /{path} was answered with {error.code}: {said}") from error
         except (OSError, http.client.HTTPException) as error:
             raise DrillFailed(f"{method} /{path} failed: {error}") from error
-        return content
 
 
 def _object(path: str, content: bytes) -> dict[str, Any]:

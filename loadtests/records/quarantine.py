@@ -5,7 +5,7 @@ A line an event: {"source", "id", "reason"}; `source` and `id` are null where th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ KIND = "quarantine"
 NAME = "quarantine.jsonl"
 
 
-def write_quarantine(run: Path, run_id: str, events: Sequence[Mapping[str, Any]]) -> None:
-    """Write the file of a run directory."""
+def write_quarantine(run: Path, run_id: str, events: Iterable[Mapping[str, Any]]) -> None:
+    """Write the file of a run directory, a line for each event as it comes."""
     with JsonlWriter(run / NAME, KIND, run_id) as writer:
         for event in events:
             writer.append({name: event.get(name) for name in ("source", "id", "reason")})

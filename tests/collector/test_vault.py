@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from collector.crashpoints import CrashPoints
 from collector.errors import BufferFull, NotDiscarded, NotReplayed, StoreUnavailable, TableUnreadable
 from collector.landed import Landed
 from collector.lines import LineParser, to_line
+from collector.quarantine import CHUNK_BYTES, quarantine_lines
 from collector.store import Poison
 from collector.vault import Vault
 from tests.collector.conftest import ADMIN_TOKEN, ENVIRON, Answer, call, make_service
@@ -235,7 +237,7 @@ def test_a_replay_twice_doubles_nothing(buffer: Buffer, vault: Vault, clock: Man
     assert (replay.result.accepted, replay.result.duplicate, replay.result.quarantined) == (0, 2, 1)
     assert not replay.result.complete
     assert set(table.rows().values()) == {1}
-    assert [one.event for one in buffer.quarantine()] == [b"{}"]
+    assert [one["event_base64"] for one in listed(buffer)[:-1]] == ["e30="]
     vault.replay().take([b"{}"])
     assert buffer.snapshot().quarantined == 1
 
@@ -382,16 +384,54 @@ def test_quarantine_names_the_event(buffer: Buffer) -> None:
     """By source and id, so that whoever sent it can account for it; bytes that are no event have none."""
     good = event(3)
     buffer.write(lambda store: store.insert_poison("f", [Poison("t", 1, "no", msgspec.msgpack.encode(good))], 0.0))
-    (listed,) = ask(buffer, "GET", "/admin/quarantine").json()["events"]
+    one, total = answered_lines(ask(buffer, "GET", "/admin/quarantine"))
 
-    assert (listed["source"], listed["id"], listed["reason"]) == (good.source, good.id, "no")
+    assert (one["source"], one["id"], one["reason"]) == (good.source, good.id, "no")
+    assert total == {"total": 1}
 
 
 def test_quarantine_lists_reason_and_bytes(buffer: Buffer, vault: Vault) -> None:
     """What cannot become a row can be looked at."""
     vault.replay().take([b"no event"])
-    answer = ask(buffer, "GET", "/admin/quarantine").json()
+    answer = ask(buffer, "GET", "/admin/quarantine")
+    one, total = answered_lines(answer)
 
-    assert answer["total"] == 1
-    assert answer["events"][0]["event_base64"] == "bm8gZXZlbnQ="
-    assert "JSON" in answer["events"][0]["reason"]
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    assert (one["event_base64"], total) == ("bm8gZXZlbnQ=", {"total": 1})
+    assert "JSON" in one["reason"]
+    assert ask(buffer, "POST", "/admin/quarantine").status == 405
+
+
+def test_the_whole_quarantine_is_listed_and_little_of_it_is_in_memory(buffer: Buffer) -> None:
+    """However many there are: each once, oldest first, and the number as the last line; an answer that is cut off has none."""
+    poison = [Poison("t", 1, f"reason {number}", bytes(100)) for number in range(5000)]
+    buffer.write(lambda store: store.insert_poison("f", poison, 0.0))
+    chunks = list(quarantine_lines(buffer))
+    lines = [json.loads(line) for chunk in chunks for line in chunk.splitlines()]
+
+    assert [line["reason"] for line in lines[:-1]] == [one.reason for one in poison]
+    assert lines[-1] == {"total": 5000}
+    assert max(map(len, chunks)) < 2 * CHUNK_BYTES
+    assert answered_lines(ask(buffer, "GET", "/admin/quarantine")) == lines
+
+
+def test_a_quarantine_that_cannot_be_read_is_503(buffer: Buffer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first byte there is a status; the list is never shorter than what is kept."""
+    monkeypatch.setattr("collector.buffer.open_database", raising(sqlite3.OperationalError("disk I/O error")))
+
+    assert ask(buffer, "GET", "/admin/quarantine").status == 503
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def answered_lines(answer: Answer) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in answer.body.splitlines()]
+
+
+def listed(buffer: Buffer) -> list[dict[str, Any]]:
+    return [json.loads(line) for chunk in quarantine_lines(buffer) for line in chunk.splitlines()]
