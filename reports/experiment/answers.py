@@ -19,13 +19,13 @@ ANSWERED, WRONG, UNANSWERED = 0, 1, 2
 
 @dataclass(frozen=True)
 class Chart:
-    """Points in a plane; `marked` ones stand out, and a line joins those of `line`."""
+    """Points in a plane, each with its name; `marked` ones stand out, and `lines` are drawn by their names."""
 
     x: str
     y: str
     points: list[tuple[float, float, str]]
     marked: set[str] = field(default_factory=set)
-    line: list[tuple[float, float]] = field(default_factory=list)
+    lines: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def survival_answer(found: Survival, events_per_s: float, outage_s: float) -> An
     measured = [(m.outcome.point.events_per_s, m.outcome.first_refusal_s, m.outcome.run_id) for m in found.measured]
     chart = Chart(
         "events/s", "seconds of outage until the first refusal",
-        [(x, y, name) for x, y, name in measured if y is not None], line=_predicted(found),
+        [(x, y, name) for x, y, name in measured if y is not None], lines={"predicted": _predicted(found)},
     )  # fmt: skip
     notes = (
         []
@@ -237,11 +237,7 @@ def sweep_answer(cells: Sequence[Cell], goals: Goals, advice: Recommendation | N
     front = pareto(cells)
     on_front = {cell.outcome.run_id for cell in front}
     grids = [_grid("Settings", [_cell_row(c, on_front) for c in cells])]
-    chart = Chart(
-        "visible within, s (p99)", "data files a minute",
-        [(c.outcome.freshness_p99_s or 0.0, c.outcome.files_per_minute, c.outcome.run_id) for c in cells],
-        on_front, line=sorted((c.outcome.freshness_p99_s or 0.0, c.outcome.files_per_minute) for c in front),
-    )  # fmt: skip
+    chart = _front_chart(cells, front)
     if advice is None:
         return Answer(
             "sweep", "No setting that was measured meets the goals.", UNANSWERED, _goal_notes(goals), grids, [chart],
@@ -255,6 +251,22 @@ def sweep_answer(cells: Sequence[Cell], goals: Goals, advice: Recommendation | N
         {"wrangler.jsonc": advice.setting.wrangler(), "buffer.env": "\n".join(env) + "\n"},
         data=_sweep_data(cells, on_front, advice, held),
     )  # fmt: skip
+
+
+def _front_chart(cells: Sequence[Cell], front: Sequence[Cell]) -> Chart:
+    """Freshness against files, with the front of each R2 latency as a line."""
+
+    def place(cell: Cell) -> tuple[float, float]:
+        return cell.outcome.freshness_p99_s or 0.0, cell.outcome.files_per_minute
+
+    def name(cell: Cell) -> str:
+        return f"{cell.setting.size:,} events, {cell.setting.timeout_ms:,} ms, R2 +{cell.r2_latency_ms} ms: {cell.outcome.run_id}"
+
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for cell in sorted(front, key=place):
+        lines.setdefault(f"front at R2 +{cell.r2_latency_ms} ms", []).append(place(cell))
+    points = [(*place(cell), name(cell)) for cell in cells]
+    return Chart("visible within, s (p99)", "data files a minute", points, {name(cell) for cell in front}, lines)
 
 
 def _cell_row(cell: Cell, on_front: set[str]) -> dict[str, str]:

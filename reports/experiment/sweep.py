@@ -1,7 +1,8 @@
 """Sweep: buffer size x flush timeout x R2 latency, what each costs, and what to set for stated goals.
 
 More events a flush mean fewer and larger files, fewer commits, and staler data; a larger buffer survives longer and needs more
-memory. The Pareto front has every setting that no other beats in freshness, files a minute and memory at once.
+memory. The Pareto front has every setting that no other beats, at the same R2 latency, in freshness, files a minute and memory at once;
+what differs by less than `SAME` is the same.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ WORKER_BYTES = 128 * 2**20
 """The memory of one Cloudflare Worker isolate."""
 EVENT_BYTES_WORST = 64 * 2**10
 """The size up to which an intermediary must forward an event (CloudEvents 1.0), so what a buffer must be able to hold."""
+SAME = 0.05
+"""Two runs of one setting differ by so much in what they need and how long they take."""
 PARTITIONS = 3
 """Buffers that are in use at once: the steady mix has three event types."""
 
@@ -120,14 +123,16 @@ def cell_point(setting: Setting, r2_latency_ms: int, *, events_per_s: float, for
 
 
 def pareto(cells: Sequence[Cell]) -> list[Cell]:
-    """Return the cells that no other beats; those that were not clean are never on the front."""
+    """Return the cells that no other beats at their R2 latency; those that were not clean are never on the front."""
     clean = [cell for cell in cells if cell.outcome.clean]
     return [cell for cell in clean if not any(_beats(other, cell) for other in clean)]
 
 
 def _beats(one: Cell, other: Cell) -> bool:
+    if one.r2_latency_ms != other.r2_latency_ms:
+        return False
     pairs = list(zip(one.objectives(), other.objectives(), strict=True))
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+    return all(a <= b * (1 + SAME) for a, b in pairs) and any(a < b / (1 + SAME) for a, b in pairs)
 
 
 def recommend(

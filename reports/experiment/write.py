@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from reports.experiment.answers import Answer, Chart
 from reports.frame import document_json
 from reports.palette import css_variables, dark_twins, light
 from reports.screen import visible
+
+LINES = ("partition_1", "partition_2", "partition_3", "partition_4", "partition_5")
+"""Colours of the lines of a chart, in turn."""
 
 
 def write_answer(answer: Answer, directory: Path, argv: tuple[str, ...]) -> list[Path]:
@@ -87,8 +91,9 @@ def _figure(chart: Chart) -> Any:
     plot.axis.axis_line_color = light("line")
     plot.axis.major_label_text_color = light("muted")
     plot.axis.axis_label_text_color = light("muted")
-    if chart.line:
-        plot.line([x for x, _ in chart.line], [y for _, y in chart.line], line_color=light("typical"), line_width=2)
+    for name, colour in zip(chart.lines, cycle(LINES)):
+        across, up = zip(*chart.lines[name], strict=True) if chart.lines[name] else ((), ())
+        plot.line(list(across), list(up), line_color=light(colour), line_width=2, legend_label=name)
     colours = [light("pass") if name in chart.marked else light("corrected") for _, _, name in chart.points]
     data = {
         "x": [p[0] for p in chart.points],
@@ -100,4 +105,7 @@ def _figure(chart: Chart) -> Any:
     plot.add_tools(
         HoverTool(renderers=[dots], tooltips=[("run", "@run"), (chart.x, "@x{0,0.0}"), (chart.y, "@y{0,0.0}")])
     )
+    if chart.lines:
+        plot.legend.background_fill_color, plot.legend.label_text_color = light("card"), light("muted")
+        plot.legend.border_line_color = light("line")
     return plot

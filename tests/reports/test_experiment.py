@@ -197,6 +197,13 @@ def test_the_front_has_what_nothing_beats() -> None:
     assert pareto([fresh, lazy, silly, broken, full]) == [fresh, lazy]
 
 
+def test_noise_puts_nothing_on_the_front() -> None:
+    """A little less memory is none; and a setting is only compared at one R2 latency, which nobody can choose."""
+    fresh, same_but_stale = cell(500, 500, 1, 60, rss=1.02e8), cell(500, 8000, 9, 60, rss=1e8)
+    slow = replace(same_but_stale, r2_latency_ms=300)
+    assert pareto([fresh, same_but_stale, slow]) == [fresh, slow]
+
+
 def test_the_recommendation_meets_the_goals_with_the_fewest_files() -> None:
     """And is larger than any that was measured where the outage demands it."""
     cells = [cell(500, 500, 1, 60), cell(2000, 2000, 3, 20), cell(2000, 8000, 9, 6)]
