@@ -59,6 +59,7 @@ NAIVE: dict[str, Callable[[Any], None]] = {
     "dies": flushing.dies,
     "impatient": flushing.impatient,
     "file-backed": flushing.file_backed,
+    "flushes-race": flushing.flushes_race,
     "wall-clock": flushing.wall_clock,
     "watermark": clock.watermark,
     "no-retries": committing.no_retries,
@@ -100,6 +101,9 @@ REFERENCE: dict[str, Callable[[], list[reference.Patch]]] = {
 MUTANTS = {**NAIVE, **REFERENCE}
 
 
+WITH_ADMIN = ("flushes-race",)
+"""Naive ones that an operator can ask for a flush."""
+
 def target(name: str) -> dict[str, Any]:
     """Return the target document of a mutant: how icequake starts it and where it listens."""
     command = ["{python}", str(HERE), name]
@@ -109,6 +113,7 @@ def target(name: str) -> dict[str, Any]:
     return {
         "name": name,
         "ingest": {"url": "http://127.0.0.1:{port}/events", "mode": "batch"},
+    admin = {"admin": {"url": "http://127.0.0.1:{port}/admin"}} if name in WITH_ADMIN else {}
         "metrics": {"url": "http://127.0.0.1:{port}/metrics", "buffered": "naive_buffer_events"},
         "process": {
             "command": command,

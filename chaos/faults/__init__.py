@@ -17,6 +17,7 @@ from chaos.faults.clients import BadClients
 from chaos.faults.clock import ClockStep
 from chaos.faults.crash import CrashPoint
 from chaos.faults.env import Mechanism
+from chaos.faults.flushes import ConcurrentFlushes
 from chaos.faults.foreign import ForeignWriter
 from chaos.faults.freeze import Freeze
 from chaos.faults.hook import OwnersHook
@@ -50,6 +51,7 @@ MECHANISMS: dict[str, type[Mechanism]] = {
     "hook": OwnersHook,
     "object": DamagedObject,
     "foreign": ForeignWriter,
+    "flushes": ConcurrentFlushes,
 }
 
 

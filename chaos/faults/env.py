@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,9 @@ from chaos.stack import Stack
 from chaos.target import TargetProcess
 from chaos.warden_client import Warden
 from loadtests.records.target import Hook
+
+Flush = Callable[[], object]
+"""Asks the target's admin listener to flush, and waits for its answer. Raises ChaosError when that is no success."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Env:
         here: The directory of the target file.
         table: The run's table, `namespace.name`.
         originals: Where objects are kept that a fault damages.
+        flush: Asks the target to flush; None where its file names no admin listener.
     """
 
     stack: Stack
@@ -43,6 +47,7 @@ class Env:
     here: Path = Path()
     table: str = ""
     originals: Path = Path("originals")
+    flush: Flush | None = None
 
 
 @dataclass(frozen=True)
