@@ -24,7 +24,7 @@ from loadtests.records.jsonl import read_jsonl
 from loadtests.records.ledger import RECORD, Outcome, Record
 from loadtests.records.rundir import RunDir
 from reports.errors import ReportError
-from reports.measures import offered_rate
+from reports.inflow import busiest_inflow, offered_rate
 from reports.run_argument import find_run, run_argument
 from reports.runrecords import RunRecords, read_run
 from reports.sections.effects import Requests, gateway_requests
@@ -104,11 +104,9 @@ def _types(records: RunRecords) -> Answer:
 
 def _buffer(records: RunRecords) -> Answer:
     question = "Is the buffer too small for this load?"
-    capacity, rate = records.target.contract.capacity_events, offered_rate(records)
-    if capacity is None or not rate:
+    capacity, hottest = records.target.contract.capacity_events, busiest_inflow(records)
+    if capacity is None or not hottest:
         return Answer(question, None, "the target file states no contract.capacity_events, or nothing was offered")
-    mix = records.info.mix
-    hottest = rate * (max(mix.values()) / sum(mix.values()) if mix else 1 / 3)
     full_s = capacity / hottest
     spent = stages_between(records, records.window.baseline_start_ns, records.window.inject_start_ns)
     flush_s = spent.seconds_per_flush if spent is not None else None

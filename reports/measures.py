@@ -15,6 +15,7 @@ from reports.alerts.assess import assess, section
 from reports.alerts.truth import truth_samples
 from reports.anomalies import groups
 from reports.event_checks import duplicate_causes, fate_of_missing
+from reports.inflow import offered_rate
 from reports.obligations import ACKED
 from reports.reconcile import AGE_EDGES_S, Reconciliation
 from reports.run_checks import step_problem
@@ -53,15 +54,6 @@ def sections(records: RunRecords, result: Reconciliation) -> dict[str, dict[str,
 def alerts(records: RunRecords, truth: Samples) -> dict[str, Any]:
     """Who would have been told, and when; see `reports.alerts.assess.section`."""
     return section(assess(records, truth=truth), records.info.started_unix_ns / 1e9)
-
-
-def offered_rate(records: RunRecords) -> float | None:
-    """Events per second that were due, from first sends of normal traffic and given-up arrivals."""
-    p = records.history.punctuality
-    if len(p.due_ns) < 2:
-        return None
-    seconds = (int(p.due_ns.max()) - int(p.due_ns.min())) / 1e9
-    return round((int(p.events.sum()) + int(p.given_up_events.sum())) / seconds, 1) if seconds > 0 else None
 
 
 def capacity(records: RunRecords, truth: Samples) -> dict[str, Any]:

@@ -15,17 +15,19 @@ Recording rules are understood too. Templates in labels and annotations are kept
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import promql_parser as ql
 import yaml
 from msgspec import Struct
 
 from chaos.alerting.errors import AlertRuleError, Unsupported
 from chaos.alerting.promql import Expression
+from loadtests.records.documents import line_of, parse_yaml
+from loadtests.records.errors import InvalidDocument
 
 DEFAULT_INTERVAL_S = 15.0
 _ZERO = re.compile(r"0(ms|[smhdwy])?")
@@ -106,36 +108,48 @@ def read_rules(path: Path) -> tuple[Group, ...]:
 
 
 def parse_rules(text: str, where: str) -> tuple[Group, ...]:
-    """Read rules from *text*; *where* names it in errors, which are those of `read_rules`."""
+    """Read rules from *text*; *where* names it in errors, which are those of `read_rules` and say the line."""
     try:
-        document = msgspec.convert(yaml.safe_load(text), FileText)
-    except yaml.YAMLError as error:
-        raise AlertRuleError(f"{where} is not YAML: {' '.join(str(error).split())}.") from error
-    except msgspec.ValidationError as error:
-        raise AlertRuleError(f"{where} is not a Prometheus rule file: {error}.") from error
-    return tuple(_group(group, where) for group in document.groups)
+        document = parse_yaml(text, FileText, path=where)
+    except InvalidDocument as error:
+        raise AlertRuleError(f"{_at(where, error.line)}: not a Prometheus rule file: {error.sentence}") from error
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+
+    def place(path: str) -> str:
+        return _at(where, line_of(node, f" - at `$.{path}`"))
+
+    return tuple(_group(group, f"groups[{index}]", place) for index, group in enumerate(document.groups))
 
 
-def _group(group: GroupText, where: str) -> Group:
-    interval_s = _seconds(group.interval, where) if group.interval else DEFAULT_INTERVAL_S
-    return Group(group.name, interval_s, tuple(_rule(rule, where) for rule in group.rules))
+def _at(where: str, line: int | None) -> str:
+    return where if line is None else f"{where}:{line}"
 
 
-def _rule(rule: RuleText, where: str) -> Rule:
+Place = Callable[[str], str]
+"""Where in a file a path such as `groups[0].rules[1].expr` is: `FILE:LINE`."""
+
+
+def _group(group: GroupText, path: str, place: Place) -> Group:
+    interval_s = _seconds(group.interval, place(f"{path}.interval")) if group.interval else DEFAULT_INTERVAL_S
+    rules = (_rule(rule, f"{path}.rules[{index}]", place) for index, rule in enumerate(group.rules))
+    return Group(group.name, interval_s, tuple(rules))
+
+
+def _rule(rule: RuleText, path: str, place: Place) -> Rule:
     if (rule.alert is None) == (rule.record is None):
-        raise AlertRuleError(f"{where}: the rule with expr {rule.expr!r} must have either `alert` or `record`.")
+        raise AlertRuleError(f"{place(path)}: the rule with expr {rule.expr!r} must have either `alert` or `record`.")
     try:
         expression, problem = Expression.parse(rule.expr), None
     except Unsupported as error:
         expression, problem = None, str(error)
     except AlertRuleError as error:
-        raise AlertRuleError(f"{where}: rule {rule.alert or rule.record}: {error}") from error
+        raise AlertRuleError(f"{place(f'{path}.expr')}: rule {rule.alert or rule.record}: {error}") from error
     return Rule(
         name=str(rule.alert or rule.record),
         text=rule.expr,
         expression=expression,
-        for_s=_seconds(rule.for_, where),
-        keep_firing_s=_seconds(rule.keep_firing_for, where),
+        for_s=_seconds(rule.for_, place(f"{path}.for")),
+        keep_firing_s=_seconds(rule.keep_firing_for, place(f"{path}.keep_firing_for")),
         labels=rule.labels,
         annotations=rule.annotations,
         record=rule.record is not None,

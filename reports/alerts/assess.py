@@ -15,7 +15,9 @@ from chaos.alerting.samples import Samples
 from chaos.alerting.words import TRUTH, figures_of, metrics_of, table_for
 from reports.alerts.recorded import recorded_samples
 from reports.alerts.truth import truth_samples
+from reports.inflow import busiest_inflow
 from reports.runrecords import RunRecords
+from reports.wording import number
 
 SCRAPE_S = 1.0
 """How often a run scrapes its target."""
@@ -188,8 +190,9 @@ def in_time_below(rule: Rule, interval_s: float, capacity: int | None) -> float 
 def _findings(
     rules: Sequence[RuleReport], lacking: dict[str, str], refusal_s: float | None, records: RunRecords
 ) -> Iterator[str]:
+    inflow = busiest_inflow(records)
     for one in rules:
-        yield from _findings_on(one, refusal_s)
+        yield from _findings_on(one, refusal_s, inflow)
     told = [r for r in rules if r.rule.severity == "page" and r.own.fired_s is not None and (r.lead_s or 0) > 0]
     if refusal_s is not None and not told:
         yield "Nobody would have been paged before the first refusal."
@@ -197,13 +200,18 @@ def _findings(
         yield f"{name} cannot be written for {records.target.name}: its target file names no metrics.{word}."
 
 
-def _findings_on(one: RuleReport, refusal_s: float | None) -> Iterator[str]:
+def _findings_on(one: RuleReport, refusal_s: float | None, inflow: float | None) -> Iterator[str]:
     name, limit = one.rule.name, one.in_time_below_events_per_s
     if one.problem is not None:
         yield f"{name} was not evaluated: {one.problem}."
     late = one.own.fired_s is None or (one.lead_s or 0) <= 0
     if refusal_s is not None and limit is not None and late:
         yield f"{name} {_when(one)}: it fires in time only below {limit:g} events/s into one buffer."
+    elif limit is not None and inflow is not None and inflow > limit:
+        yield (
+            f"{name} cannot fire in time at this load: the busiest buffer takes {number(inflow)} events/s, and the rule fires "
+            f"before it is full only below {limit:g}."
+        )
     if one.truth is not None and one.own.fired_s is None and one.truth.fired_s is not None:
         yield f"{name} would have fired on the truth but did not on the target's metrics."
     if one.truth is not None and one.own.fired_s is not None and one.truth.fired_s is None:

@@ -124,6 +124,31 @@ def test_pending_events_are_counted_by_type_until_they_are_seen(run: HandMadeRun
     assert pending_by_type(read(run), grid).sum(axis=0).tolist() == [0, 30, 0]
 
 
+def test_a_rule_that_cannot_fire_in_time_at_this_load_is_a_finding(run: HandMadeRun) -> None:
+    """Also when the buffer never was full: a hundred events fill it long before five minutes are over. At a tenth of the load it can."""
+    scraped(run, [0.1] * 70)
+    for second in range(1, 60):
+        run.batch(second * 10, 10, outcome=Outcome.ACKED, at=second)
+
+    found = assess(read(run)).findings
+
+    assert any(
+        "BufferAlmostFull cannot fire in time at this load: the busiest buffer takes 3.4 events/s, and the rule fires before it is "
+        "full only below 0.03." in text
+        for text in found
+    ), found
+    assert not any("BufferFullSoon" in text for text in found)
+
+
+def test_a_rule_that_can_fire_in_time_is_none(tmp_path: Path) -> None:
+    """A tenth of a large buffer lasts longer than five minutes at three events a second."""
+    run = HandMadeRun(tmp_path, capacity_events=100_000)
+    scraped(run, [0.1] * 70)
+    for second in range(1, 60):
+        run.batch(second * 10, 10, outcome=Outcome.ACKED, at=second)
+    assert not any("in time" in text for text in assess(read(run)).findings)
+
+
 def test_the_users_own_rules_are_judged_instead(run: HandMadeRun) -> None:
     """On the target's metrics; what cannot be evaluated is a finding."""
     scraped(run, full_from(10))
@@ -151,7 +176,7 @@ def test_the_command_says_it_in_lines_and_in_json(run: HandMadeRun, tmp_path: Pa
     bad.write_text("groups: 3")
     refused = CliRunner().invoke(main, [str(root), "--rules", str(bad)])
     assert refused.exit_code == 254
-    assert "is not a Prometheus rule file" in refused.output
+    assert "bad.yml:1: not a Prometheus rule file" in refused.output
 
 
 def test_the_rules_are_written_for_a_target(run: HandMadeRun, tmp_path: Path) -> None:

@@ -100,12 +100,20 @@ def test_what_cannot_be_evaluated_is_named_when_the_rule_is_read(text: str, what
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("groups: [", "is not YAML"),
-        ("groups: 3", "is not a Prometheus rule file"),
+        ("groups: [", "not a Prometheus rule file"),
+        ("groups: 3", "not a Prometheus rule file: groups: Expected"),
         (one_rule("{alert: A, expr: 'max('}"), "is not PromQL"),
         (one_rule("{alert: A, record: b, expr: x}"), "either `alert` or `record`"),
         (one_rule("{alert: A, expr: x, for: soon}"), "is not a duration"),
         (one_rule("{alert: A, expr: x, fro: 5m}"), "fro"),
+        ("groups:\n- name: g\n  rules:\n  - alert: A\n    expr: 'max('\n", r"my.yml:5: rule A: 'max\(' is not PromQL"),
+        (
+            "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: x\n    for: soon\n",
+            "my.yml:6: 'soon' is not a duration",
+        ),
+        ("groups:\n- name: g\n  interval: often\n  rules: []\n", "my.yml:3: 'often' is not a duration"),
+        ("groups:\n- name: g\n  rules:\n  - expr: x\n", "my.yml:4: the rule with expr 'x' must have either"),
+        ("groups:\n- name: g\n  rules:\n  - alert: A\n    expr: x\n    fro: 5m\n", "my.yml:6: .*unknown field `fro`"),
     ],
 )
 def test_a_bad_rule_file_gets_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
