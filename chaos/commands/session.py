@@ -22,6 +22,7 @@ from chaos.leftovers import describe, heal_leftovers, put_back_leftovers
 from chaos.scratch import scratch
 from chaos.stack import STACKS, Addresses, Stack, attach, start
 from chaos.warden_client import Warden
+from loadtests.records.structs import prepare
 
 F = TypeVar("F", bound=Callable[..., Any])
 RUNS = Path("runs")
@@ -43,6 +44,7 @@ def session(stack: str, *, runs: Path, seed: int, display: Display) -> Iterator[
     if stack != "up" and stack not in STACKS:
         raise BadInput(f"there is no stack {stack!r}; there are {', '.join(STACKS)}, and `up` for a running one.")
     runs.mkdir(parents=True, exist_ok=True)
+    prepare()
     for one in all_leftovers(runs):
         display.say(f"left over from an earlier run: {describe(one)}")
     with scratch(runs) as directory, Warden() as warden:
