@@ -19,6 +19,7 @@ drill (`icequake drill`) lasts until it is done. `stop` ends a run early: everyt
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -125,7 +126,7 @@ class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         stop: When to end early.
         env: Environment for a target that the harness starts, such as ICEBERG_BUFFER_TIMEOUT_MS.
         thresholds: What figures of the run must be, such as `latency_p99_ms: "<= 250"`; a name of `icequake history`, or a dotted path
-            into the verdict's sections. Each is a check of its own; one that was not measured is INCONCLUSIVE.
+            into the verdict's sections or its totals (`totals.late`). Each is a check of its own; one that was not measured is INCONCLUSIVE.
     """
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]*$")]
@@ -263,7 +264,24 @@ def _set(document: Any, pair: str) -> None:
         plain = yaml.safe_load(value)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadScenario(f"--set {pair!r}: the value is not YAML.") from error
-    _assign(document, key.split("."), plain, pair)
+    _assign(document, _keys(key), plain, pair)
+
+
+def _keys(path: str) -> list[str]:
+    """Split a dotted path; the name of a threshold is one itself, and stays whole."""
+    first, _, rest = path.partition(".")
+    return [first, rest] if first == "thresholds" and rest else path.split(".")
+
+
+def threshold_override(text: str) -> str:
+    """Turn `flush.caught_up_s <= 30` into a pair for `load_plan`. Raises BadInput."""
+    match = re.fullmatch(r"\s*([A-Za-z0-9_.]+)\s*(<=|>=|==|<|>)\s*(-?\d+(?:\.\d+)?)\s*", text)
+    if match is None:
+        raise BadInput(
+            f"--threshold {text!r}: write a figure, an operator and a number, such as 'latency_p99_ms <= 250'."
+        )
+    name, operator, value = match.groups()
+    return f'thresholds.{name}="{operator} {value}"'
 
 
 def _assign(node: Any, keys: list[str], value: Any, pair: str) -> None:

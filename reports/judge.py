@@ -70,8 +70,8 @@ def verdict_on(records: RunRecords, result: Reconciliation) -> VerdictDoc:
     checks += [*metrics_checks(records, told), *drill_checks(records.timeline), *run_checks(records, result)]
     numbers = sections(records, result)
     numbers["flush"] |= metrics_section(told)
-    checks += threshold_checks(records.run.scenario, numbers)
     totals = _totals(records, result)
+    checks += threshold_checks(records.run.scenario, {**numbers, "totals": msgspec.to_builtins(totals)})
     verdict = worst(check.verdict for check in checks)
     duration_s = round(max(records.end_ns - info.started_mono_ns, 0) / 1e9, 3)
     return VerdictDoc(

@@ -3,6 +3,7 @@
 thresholds:
   latency_p99_ms: "<= 250"                       # a figure of icequake history
   flush.freshness_p99_s: "< 10"                  # or a dotted path into the verdict's sections
+  totals.unknown: "<= 20"                        # or into its totals
   capacity.cost.cpu_us_per_event: "< 300"
 """
 
@@ -26,7 +27,11 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
 
 
 def threshold_checks(scenario: Path, sections: Mapping[str, Any]) -> list[Check]:
-    """Hold the run's figures against the thresholds of its scenario (the file in the run directory)."""
+    """Hold the run's figures against the thresholds of its scenario (the file in the run directory).
+
+    Args:
+        sections: Those of the verdict, and its totals by that name.
+    """
     return [_check(name, str(text), sections) for name, text in _declared(scenario).items()]
 
 
@@ -41,7 +46,8 @@ def _declared(scenario: Path) -> dict[str, Any]:
 
 
 def _check(name: str, text: str, sections: Mapping[str, Any]) -> Check:
-    evidence = [f"verdict.json: sections.{'.'.join(_path(name))}"]
+    path = ".".join(_path(name))
+    evidence = [f"verdict.json: {path if path.startswith('totals.') else f'sections.{path}'}"]
     value, match = figure_named(name, sections), _TEXT.fullmatch(text)
     if match is None:
         return Check(

@@ -16,7 +16,7 @@ from chaos.errors import ChaosError
 from chaos.generator import Workers
 from chaos.guard import refuse
 from chaos.runner import Request, Result, Runner
-from chaos.scenario import find_scenario, load_plan
+from chaos.scenario import find_scenario, load_plan, threshold_override
 from chaos.target import find_target
 
 
@@ -25,6 +25,7 @@ from chaos.target import find_target
 @click.option("--target", default="reference", show_default=True, help="A target's name, or its .yaml file.")
 @run_options
 @worker_options
+@click.option("--threshold", "thresholds", multiple=True, metavar="'FIGURE <= NUMBER'", help="What a figure must be, such as 'latency_p99_ms <= 250' or 'flush.caught_up_s < 30': a check of its own.")  # fmt: skip
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the verdict as JSON, and nothing else, on standard output."
 )
@@ -37,6 +38,7 @@ def run(
     overrides: tuple[str, ...],
     processes: int,
     join: int | None,
+    thresholds: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Run SCENARIO (a name or a .yaml file) and judge it.
@@ -46,7 +48,8 @@ def run(
     """
     display = Display(Console(stderr=as_json), quiet=as_json)
     try:
-        request = make_request(scenario, target, runs=runs, seed=seed, overrides=list(overrides))
+        changes = [*overrides, *(threshold_override(text) for text in thresholds)]
+        request = make_request(scenario, target, runs=runs, seed=seed, overrides=changes)
         request = replace(request, workers=Workers(processes, join))
         with session(stack, runs=runs, seed=request.seed, display=display) as running, display:
             if (how := invitation(request.workers, running.stack.addresses.ingest_faulted)) is not None:
