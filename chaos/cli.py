@@ -35,7 +35,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "reports.alerts.__main__:main",
         "Say when each alert of a run fired, and write the rules for Prometheus.",
     ),
-    "diagnose": ("reports.diagnose:main", "Answer the runbook's root-cause page for a run, most suspicious first."),
+    "diagnose": (
+        "reports.diagnosis.command:main",
+        "Answer the runbook's root-cause page for a run, most suspicious first.",
+    ),
     "observe": ("reports.observe:main", "Read the table of a run again."),
     "report": ("reports.render:main", "Write report.html, report.md and junit.xml of a run."),
     "experiment": (

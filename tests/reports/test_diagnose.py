@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from loadtests.records.jsonl import JsonlWriter
 from loadtests.records.ledger import Outcome
+from loadtests.records.recorded import content_of
 from loadtests.records.series import SeriesWriter
-from reports.diagnose import Answer, diagnose, main
+from loadtests.records.target_config import write_target_config
+from reports.diagnosis.answer import Answer
+from reports.diagnosis.command import main
+from reports.diagnosis.recorded import diagnose
 from reports.runrecords import read_run
 from reports.sections.stages import stages_section
 from tests.histories import HandMadeRun, mono_ns
@@ -147,6 +152,46 @@ def test_a_silent_target_is_found(run: HandMadeRun) -> None:
         writer.add(mono_ns(second), "target_up", float(not 20 <= second < 50))
     writer.close()
     assert suspects(run)[0].startswith(STILL)
+
+
+def test_clients_without_an_answer_point_at_a_target_that_is_down(run: HandMadeRun) -> None:
+    """Not at the network: nobody is reached who does not answer his scrapes either."""
+    sent(run, 10, end=20)
+    sent(run, 10, begin=20, end=30, first=1000, outcome=Outcome.UNKNOWN)
+    sent(run, 10, begin=31, first=2000)
+    writer = SeriesWriter(run.run.series, "target", "abcd1234")
+    for second in range(60):
+        writer.add(mono_ns(second + 0.5), "target_up", float(not 20 <= second < 30))
+    writer.close()
+    assert [question.partition(" answer")[0] for question in suspects(run)] == [STILL]
+
+
+def test_a_buffer_that_is_configured_smaller_than_stated_is_found(tmp_path: Path) -> None:
+    """It holds the load, but not what the target file promises; what was changed is the evidence."""
+    run = HandMadeRun(tmp_path, capacity_events=2000)
+    sent(run, 10)
+    flushed(run, "put", 0.05, 0.05)
+    in_force = {"ICEBERG_BUFFER_SIZE": "200", "ICEBERG_BUFFER_TIMEOUT_MS": "30000"}
+    write_target_config(run.run.root, in_force, {**in_force, "ICEBERG_BUFFER_SIZE": "2000"})
+    first = answers(run)[0]
+    assert first.question.startswith(BUFFER)
+    assert "ICEBERG_BUFFER_SIZE is 200, and the target file states 2,000" in first.answer
+    assert "not at its default: ICEBERG_BUFFER_SIZE=200 (default 2000)" in first.evidence
+    assert not any("TIMEOUT" in text for text in first.evidence)
+
+
+def test_a_surging_type_is_found_by_name(run: HandMadeRun) -> None:
+    """One type sends as much again as all did; the other two as before."""
+    info = run.run.info
+    content = content_of(info, [])
+    kinds = content.types(0, np.arange(200_000, dtype=np.uint64))
+    hot = np.flatnonzero(kinds == 1)
+    sent(run, 60)
+    for second in range(20, 50):
+        run.acked(*(int(event) + 0 for event in hot[10_000 + second * 60 : 10_000 + second * 60 + 60]), at=second)
+    first = answers(run)[0]
+    assert first.question.startswith(TYPES), first
+    assert content.names[1] in first.answer
 
 
 def test_what_the_run_does_not_say_is_unknown(run: HandMadeRun) -> None:
