@@ -27,6 +27,7 @@ from chaos.trials.terminal import show
 from chaos.trials.worker_process import Workplace
 
 JOBS = 3
+STACK = "seaweedfs"
 NO_MUTANTS = "The collectors with planted bugs come with a checkout of icequake and are not here"
 TIERS = {"quick": ("quick",), "nightly": ("quick", "nightly")}
 
@@ -67,7 +68,11 @@ TIERS = {"quick": ("quick",), "nightly": ("quick", "nightly")}
 @click.option(
     "--show", "only_show", is_flag=True, help="Try nothing: print what has been tried so far, and what has not."
 )
-@click.option("--stack", default="seaweedfs", show_default=True, help="As for `icequake run`.")
+@click.option(
+    "--stack",
+    default=None,
+    help="As for `icequake run`; by default seaweedfs, and moto for faults that take effect only there.",
+)
 @click.option(
     "--runs",
     type=click.Path(path_type=Path, file_okay=False),
@@ -78,7 +83,7 @@ TIERS = {"quick": ("quick",), "nightly": ("quick", "nightly")}
 @click.option("--seed", type=click.IntRange(0), default=None, help="As for `icequake run`.")
 def catalogue_command(
     faults: tuple[str, ...], tier: str | None, target: str, mutants_file: Path | None, more: tuple[str, ...],
-    no_mutants: bool, jobs: int, report: Path | None, only_show: bool, stack: str, runs: Path, seed: int | None,
+    no_mutants: bool, jobs: int, report: Path | None, only_show: bool, stack: str | None, runs: Path, seed: int | None,
 ) -> int:  # fmt: skip
     """Try FAULTS (default: all of the tier), one micro-scenario each, and print what they killed.
 
@@ -94,13 +99,17 @@ def catalogue_command(
     if only_show:
         _print(console, _matrix(chosen, Kept(runs).read(), target), report)
         return 0
-    _check_stack(stack)
+    if stack is not None:
+        _check_stack(stack)
     with tempfile.TemporaryDirectory(prefix="icequake-") as directory:
         mutants = None if no_mutants or target != REFERENCE else _mutants(mutants_file, Path(directory), console)
         trials = list(_trials(chosen, target, mutants, more))
-        workplace = Workplace(stack, runs, new_seed() if seed is None else seed)
+        workplace = Workplace(stack or STACK, runs, new_seed() if seed is None else seed)
         done = Campaign(console, workplace, jobs=1 if stack == "up" else jobs)
-        done.run(trials)
+        for where, some in _by_stack(trials, stack):
+            done.run(some, where)
+            if done.stopped:
+                break
     _print(console, _matrix(chosen, done.outcomes, target), report)
     return done.close(trials)
 
@@ -113,6 +122,15 @@ def _chosen(names: tuple[str, ...], tier: str) -> list[FaultSpec]:
     if names:
         return [known[name] for name in dict.fromkeys(names)]
     return [spec for spec in known.values() if tier == "all" or spec.micro.tier in TIERS[tier]]
+
+
+def _by_stack(trials: Sequence[Trial], stack: str | None) -> Iterator[tuple[str, list[Trial]]]:
+    """Yield the trials of each stack: the one that was asked for, else the one on which their fault takes effect."""
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        where = stack or catalogue()[trial.fault].micro.stack or STACK
+        groups.setdefault(where, []).append(trial)
+    yield from groups.items()
 
 
 def _check_stack(stack: str) -> None:

@@ -16,6 +16,7 @@ class Micro(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, renam
     Attributes:
         tier: `quick` faults are tried often; `nightly` ones take longer, or need what not every machine has; `own` ones need what
             only the owner of a target has, and are tried by name only.
+        stack: The only stack on which it takes effect; None: any.
         for_s: How long the fault lasts.
         settle_s: How long the target may take afterwards.
         planted_settle_s: The same for a target with a planted bug: what that lost never comes, so its trial takes all this time.
@@ -26,6 +27,7 @@ class Micro(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, renam
     """
 
     tier: Literal["quick", "nightly", "own"] = "quick"
+    stack: Literal["seaweedfs", "moto"] | None = None
     for_s: Seconds = 3
     settle_s: Seconds = 20
     planted_settle_s: Seconds = 6

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rich.console import Console
 
@@ -26,6 +26,7 @@ class Campaign:
         jobs: Trials at a time.
         outcomes: What has come of them, in the order in which they ended.
         interrupted: Whether a person asked for the end.
+        stopped: Whether it ended before all trials were begun, for that or another reason.
     """
 
     console: Console
@@ -33,14 +34,21 @@ class Campaign:
     jobs: int
     outcomes: list[Outcome] = field(default_factory=list)
     interrupted: bool = False
+    stopped: bool = False
     started: float = field(default_factory=time.monotonic)
 
-    def run(self, trials: Sequence[Trial]) -> None:
-        """Do them. Ctrl-C, or SIGTERM, heals, ends, and is noted. Raises ChaosError when a stack could not be started."""
+    def run(self, trials: Sequence[Trial], stack: str | None = None) -> None:
+        """Do them. Ctrl-C, or SIGTERM, heals, ends, and is noted. Raises ChaosError when a stack could not be started.
+
+        Args:
+            stack: Another one than the workplace's.
+        """
+        workplace = self.workplace if stack is None else replace(self.workplace, stack=stack)
         self.workplace.runs.mkdir(parents=True, exist_ok=True)
         for one in heal_leftovers(self.workplace.runs):
             self._say(f"left over from an earlier run: {describe(one)}")
         kept = Kept(self.workplace.runs)
+        before = len(self.outcomes)
         with TrialProgress(self.console, trials=len(trials), jobs=min(self.jobs, len(trials))) as progress:
 
             def heard(event: Event) -> None:
@@ -52,9 +60,10 @@ class Campaign:
 
             try:
                 with _sigterm_is_ctrl_c():
-                    Pool(self.workplace, jobs=self.jobs, listener=heard).run(trials)
+                    Pool(workplace, jobs=self.jobs, listener=heard).run(trials)
             except KeyboardInterrupt:
                 self.interrupted = True
+        self.stopped = self.interrupted or len(self.outcomes) - before < len(trials)
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)

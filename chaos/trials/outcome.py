@@ -122,7 +122,10 @@ def word_for(trial: Trial, verdict: dict[str, Any]) -> Word:
 
 def definition_of(spec: FaultSpec) -> str:
     """Return a digest of what a fault does and how it is tried; an outcome of another version says nothing about this one."""
-    what = [spec.mechanism, spec.params, msgspec.structs.replace(spec.micro, tier="quick")]
+    micro = msgspec.to_builtins(msgspec.structs.replace(spec.micro, tier="quick"))
+    if spec.micro.stack is None:
+        del micro["stack"]
+    what = [spec.mechanism, spec.params, micro]
     return hashlib.sha256(msgspec.json.encode(what, order="sorted")).hexdigest()[:12]
 
 
