@@ -96,14 +96,13 @@ def fault_of(outcome: Outcome) -> str:
 
 
 def verify(run: Run, trial: Trial, events_per_s: float, *, for_s: float = LONG_S) -> Verified:
-    """Run `BELOW` and `ABOVE` times the claimed rate, *for_s* each; no shorter than a trial of this difference lasts."""
-
-    def long(share: float) -> Outcome:
-        rate = events_per_s * share
-        return run(trial.point(rate, for_s=max(for_s, trial.seconds(rate, abs(share - 1))), repeat=100))
-
-    below = long(BELOW)
-    return Verified(events_per_s, below, long(ABOVE) if below.clean else None)
+    """Run `BELOW` times the claimed rate *for_s*, and `ABOVE` times as long as half of the excess needs to fill a buffer."""
+    low, high = events_per_s * BELOW, events_per_s * ABOVE
+    low_s = max(for_s, trial.seconds(low, 1 - BELOW))
+    high_s = max(trial.least_s, min(for_s, trial.seconds(high, (ABOVE - 1) / 2)))
+    below = run(trial.point(low, for_s=low_s, repeat=100))
+    above = run(trial.point(high, for_s=high_s, repeat=100)) if below.clean else None
+    return Verified(events_per_s, below, above)
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def experiment() -> None:
     type=click.FloatRange(2, 86_400),
     default=LONG_S,
     show_default=True,
-    help="How long, each, in seconds.",
+    help="Seconds of the run at 95 %; that at 110 % lasts until a buffer would be full, at most as long.",
 )
 @click.option("--claim", type=click.FloatRange(1), default=None, help="Search nothing: verify this rate, events/s.")
 def capacity(
