@@ -85,6 +85,8 @@ def describe(records: RunRecords, name: str, one: Range) -> dict[str, Any]:
         facts["files"] = [f.path for f in files]
         facts["flush_ids"] = sorted({flush for f in files for flush in f.flush_ids})
         facts["snapshot_ids"] = sorted({s for f in files for s in f.snapshot_ids})
+        commits = [f.unix_ms for f in files if f.unix_ms is not None]
+        facts |= {"committed_unix_ms": max(commits)} if commits else {}
     if name == "duplicated":
         facts |= {"copies": one.copies, "cause": cause_of_copies(files), "ambiguous_history": one.ambiguous}
     if one.acked_ns is not None:

@@ -85,12 +85,13 @@ class Clock:
 
 
 def rates(ledgers: Iterable[Ledger], clock: Clock) -> dict[str, Curve]:
-    """Return events per second by name: offered, acked, refused, unknown.
+    """Return events per second by name: offered, sent, acked, refused, unknown.
 
-    Offered counts each event once, at the instant it was due, whether it could be sent or not. The others count answers to
-    attempts, at the instant of the answer; an attempt that was never answered is unknown at the instant it was sent.
+    Offered counts each event once, at the instant it was due, whether it could be sent or not; sent counts attempts when they
+    left, retries too. The others count answers to attempts, at the instant of the answer; an attempt that was never answered
+    is unknown at the instant it was sent.
     """
-    sums = {name: np.zeros(clock.buckets) for name in ("offered", "acked", "refused", "unknown")}
+    sums = {name: np.zeros(clock.buckets) for name in ("offered", "sent", "acked", "refused", "unknown")}
     for ledger in ledgers:
         for name, t_ns, count in _arrivals(ledger.records):
             sums[name] += np.bincount(clock.bucket(t_ns), weights=count, minlength=clock.buckets)
@@ -106,6 +107,7 @@ def _arrivals(records: npt.NDArray[np.void]) -> Iterable[tuple[str, I64, npt.NDA
     first = attempts[attempts["attempt"] <= 1]
     yield "offered", first["intended_ns"], first["count"]
     yield "offered", unsent["intended_ns"], unsent["count"]
+    yield "sent", attempts["sent_ns"], attempts["count"]
     for name, outcome in (("acked", Outcome.ACKED), ("refused", Outcome.REFUSED), ("unknown", Outcome.UNKNOWN)):
         chosen = done[done["outcome"] == outcome]
         yield name, chosen["done_ns"], chosen["count"]
@@ -159,6 +161,31 @@ def measured(directory: Path, names: Iterable[str], clock: Clock) -> dict[str, C
     labels = np.asarray(table["name"].to_pylist(), dtype=object)
     values = table["value"].to_numpy()
     return {name: highest(times[labels == name], values[labels == name], clock) for name in names}
+
+
+PARTITIONS_DRAWN = 5
+
+
+def partition_fills(directory: Path, clock: Clock) -> tuple[dict[str, Curve], int]:
+    """Return the fill of the fullest partitions by their labels, the fullest first, and how many partitions there were.
+
+    They are the series whose name ends in `partition_fill_ratio`, as the target publishes them; none where it does not.
+    """
+    table = read_series(directory)
+    labels = np.asarray(table["name"].to_pylist(), dtype=object)
+    names = [name for name in set(labels) if str(name).partition("{")[0].endswith("partition_fill_ratio")]
+    times, values = table["t_ns"].to_numpy(), table["value"].to_numpy()
+    curves = {name: highest(times[labels == name], values[labels == name], clock) for name in sorted(names)}
+    used = {name: curve for name, curve in curves.items() if not curve.empty}
+    fullest = sorted(used, key=lambda name: (-float(used[name].value.max()), name))[:PARTITIONS_DRAWN]
+    return {_partition(name): used[name] for name in fullest}, len(used)
+
+
+def _partition(name: str) -> str:
+    """Turn `..._partition_fill_ratio{hour=2026-11-25T04,type=click}` into `click 2026-11-25T04`."""
+    pairs = dict(part.partition("=")[::2] for part in name.partition("{")[2].rstrip("}").split(","))
+    kind = pairs.pop("type", "")
+    return " ".join(word for word in (kind, *pairs.values()) if word) or "a partition"
 
 
 def highest(t_ns: I64, value: F64, clock: Clock) -> Curve:

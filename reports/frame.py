@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from bokeh.core.json_encoder import serialize_json
 from bokeh.core.properties import value
 from bokeh.document import Document
-from bokeh.models import BoxAnnotation, BoxZoomTool, CrosshairTool, DatetimeTickFormatter, Range1d, Span
+from bokeh.models import BoxZoomTool, ColumnDataSource, CrosshairTool, DatetimeTickFormatter, Label, Range1d, Span
 from bokeh.plotting import figure
 
 from reports.palette import light
 from reports.story import Story
 
-LEFT, RIGHT = 58, 12
+LEFT, RIGHT = 66, 12
 PLAIN_FONT = "11px"
 SANS = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+LETTER_ROOM = 0.02
+"""Two letters of faults in a lane are at least this share of the run apart."""
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -36,6 +40,12 @@ class Frame:
             line_dash=[3, 3],
             level="overlay",
         )
+        faults = story.faults
+        self._bands = {
+            "effective": _bands([fault.effective for fault in faults if fault.effective]),
+            "planned": _bands([fault.planned for fault in faults if fault.planned and not fault.effective]),
+        }
+        self._letters = _letters(story)
 
     def bare(self, key: str, height: int, y_range: Any, **more: Any) -> Any:
         """Return an empty figure named *key* with the shared axis and cursor; `more` goes to Bokeh's `figure`."""
@@ -59,17 +69,33 @@ class Frame:
 
     def shade(self, plot: Any) -> None:
         """Draw every fault window behind the lane with its letter, dashed where it was only planned."""
-        for index, fault in enumerate(self.story.faults):
-            window = fault.effective or fault.planned
-            if window is None:
-                continue
-            filled = {"fill_alpha": 0.10, "line_alpha": 0.35}
-            look = filled if fault.effective else {"fill_alpha": 0.0, "line_alpha": 0.6, "line_dash": [4, 4]}
-            plot.add_layout(_band(window, **look))
+        for source, look in (
+            (self._bands["effective"], {"fill_alpha": 0.10, "line_alpha": 0.35}),
+            (self._bands["planned"], {"fill_alpha": 0.0, "line_alpha": 0.6, "line_dash": [4, 4]}),
+        ):
+            if source is not None:
+                plot.vstrip(
+                    "x0",
+                    "x1",
+                    source=source,
+                    fill_color=light("band"),
+                    line_color=light("band"),
+                    level="underlay",
+                    **look,
+                )
+        if self._letters["t"]:
             plot.text(
-                [window[0] * 1000], [plot.y_range.end], [letter(index)], x_offset=3, y_offset=2, text_baseline="top",
+                self._letters["t"], plot.y_range.end, self._letters["text"], x_offset=3, y_offset=2, text_baseline="top",
                 text_color=light("band"), text_font=value(SANS), text_font_size="10px", text_font_style="bold",
             )  # fmt: skip
+
+    def name_rows(self, plot: Any, labels: Sequence[str]) -> None:
+        """Write *labels* at the left edge of rows 0, -1, ... of *plot*, above what is drawn and wherever a zoom goes."""
+        for row, text in enumerate(labels):
+            plot.add_layout(Label(
+                x=4, x_units="screen", y=-row - 0.5, text=text, level="annotation", text_baseline="middle",
+                text_color=light("text"), text_font=SANS, text_font_size=PLAIN_FONT,
+            ))  # fmt: skip
 
     def show_time_axis(self, plot: Any) -> None:
         """Show elapsed time below *plot*, which grows by the room that takes."""
@@ -82,12 +108,30 @@ class Frame:
         plot.height += 22
 
 
-def _band(window: tuple[float, float], **look: Any) -> BoxAnnotation:
-    start, end = window
-    return BoxAnnotation(
-        left=start * 1000, right=max(end, start + 0.05) * 1000, fill_color=light("band"), line_color=light("band"),
-        level="underlay", **look,
-    )  # fmt: skip
+def _bands(windows: Sequence[tuple[float, float]]) -> ColumnDataSource | None:
+    """Return the source of the strips behind all lanes; None when there is none to draw."""
+    if not windows:
+        return None
+    left = np.array([start * 1000 for start, _ in windows])
+    right = np.array([max(end, start + 0.05) * 1000 for start, end in windows])
+    return ColumnDataSource({"x0": left, "x1": right})
+
+
+def _letters(story: Story) -> dict[str, list[Any]]:
+    """Return where the letters of the faults stand; one that would cover the letter before it is left out."""
+    placed: dict[str, list[Any]] = {"t": [], "text": []}
+    starts = [
+        ((fault.effective or fault.planned or (math.inf, 0))[0], letter(index))
+        for index, fault in enumerate(story.faults)
+        if fault.effective or fault.planned
+    ]
+    last = -math.inf
+    for start_s, text in sorted(starts):
+        if start_s - last >= LETTER_ROOM * story.clock.end_s:
+            placed["t"].append(start_s * 1000)
+            placed["text"].append(text)
+            last = start_s
+    return placed
 
 
 def letter(index: int) -> str:

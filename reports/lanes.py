@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from bokeh.core.properties import value
 from bokeh.models import (
     ColumnDataSource,
     FixedTicker,
@@ -19,12 +18,16 @@ from bokeh.models import (
     Span,
 )
 
+from reports.anomaly_lane import anomalies_lane
 from reports.curves import Curve
-from reports.frame import PLAIN_FONT, SANS, Frame, letter
+from reports.fault_lane import faults_lane
+from reports.flush_lane import flush_lane
+from reports.frame import Frame
 from reports.lane import Lane, Line
+from reports.page import Anomaly
 from reports.palette import light
 from reports.span_lanes import actions_lane, alerts_lane
-from reports.story import Commit, Fault, Landing, Story
+from reports.story import Story
 
 _PLANNED_LANES: tuple[tuple[str, str, str, str, tuple[Line, ...]], ...] = (
     (
@@ -34,6 +37,7 @@ _PLANNED_LANES: tuple[tuple[str, str, str, str, tuple[Line, ...]], ...] = (
         "no ledger was recorded",
         (
             Line("offered", "offered", "offered", "rate", dash="4 3"),
+            Line("sent", "sent", "sent", "rate", dash="1 3"),
             Line("acked", "acked", "acked", "rate", area=True),
             Line("refused", "refused", "refused", "rate"),
             Line("unknown", "unknown", "unknown", "rate"),
@@ -77,18 +81,20 @@ _PLANNED_LANES: tuple[tuple[str, str, str, str, tuple[Line, ...]], ...] = (
 )
 
 
-def draw_lanes(story: Story, alerts: Sequence[Mapping[str, Any]] = ()) -> list[Lane]:
+def draw_lanes(story: Story, alerts: Sequence[Mapping[str, Any]] = (), anomalies: Sequence[Anomaly] = ()) -> list[Lane]:
     """Return the lanes from top to bottom; the last one that is drawn carries the time axis.
 
-    *alerts* are the rules of the verdict's section `alerts`.
+    *alerts* are the rules of the verdict's section `alerts`, *anomalies* those of the page.
     """
     frame = Frame(story)
-    lanes = [_events_lane(frame)]
+    lanes = [faults_lane(frame)]
     for key, title, hint, missing, lines in _PLANNED_LANES:
+        if key == "fill":
+            lines, hint = (*lines, *_partition_lines(story)), _fill_hint(story, hint)
         lanes.append(_curve_lane(frame, key, title, hint, missing, lines))
         if key == "fill":
-            lanes.append(_flush_lane(frame))
-    lanes += [alerts_lane(frame, alerts), actions_lane(frame)]
+            lanes.append(flush_lane(frame))
+    lanes += [anomalies_lane(frame, anomalies), alerts_lane(frame, alerts), actions_lane(frame)]
     drawn = [lane.figure for lane in lanes if lane.figure is not None]
     if drawn:
         frame.show_time_axis(drawn[-1])
@@ -96,15 +102,39 @@ def draw_lanes(story: Story, alerts: Sequence[Mapping[str, Any]] = ()) -> list[L
 
 
 def _curve_lane(frame: Frame, key: str, title: str, hint: str, missing: str, lines: tuple[Line, ...]) -> Lane:
-    present = tuple(line for line in lines if not frame.story.curve(line.curve).empty)
+    present = tuple(line for line in lines if not _curve(frame, line).empty)
     if not present:
         return Lane(key, title, hint, 0, missing=missing)
-    curves = [frame.story.curve(line.curve) for line in present]
+    curves = [_curve(frame, line) for line in present]
     plot = _PLOTS[key](frame, key, curves)
     frame.shade(plot)
     for line, curve in zip(present, curves, strict=True):
         _add_line(plot, line, curve, floor=plot.y_range.start)
     return Lane(key, title, hint, plot.height, present, figure=plot)
+
+
+_PARTITION = "partition "
+"""Begins the name of a curve that is the fill of one partition; its labels follow."""
+
+
+def _curve(frame: Frame, line: Line) -> Curve:
+    label = line.curve.removeprefix(_PARTITION)
+    return frame.story.curve(line.curve) if label == line.curve else frame.story.partitions[label]
+
+
+def _partition_lines(story: Story) -> tuple[Line, ...]:
+    return tuple(
+        Line(f"{_PARTITION}{label}", label[:60], f"partition_{number}", "percent", width=1.2, step=True)
+        for number, label in enumerate(story.partitions, start=1)
+    )
+
+
+def _fill_hint(story: Story, hint: str) -> str:
+    if not story.partitions_seen:
+        return f"{hint}; this target does not report its partitions one by one"
+    if story.partitions_seen == len(story.partitions):
+        return f"{hint}; and each partition"
+    return f"{hint}; and the {len(story.partitions)} fullest of {story.partitions_seen} partitions"
 
 
 def _add_line(plot: Any, line: Line, curve: Curve, *, floor: float) -> None:
@@ -193,94 +223,3 @@ _PLOTS: dict[str, Callable[[Frame, str, list[Curve]], Any]] = {
     "fill": _fill_plot,
     "freshness": _seconds_plot,
 }
-
-_LANDINGS = (
-    (Landing.COMMITTED, "visible", "circle"),
-    (Landing.FAILED, "fail", "x"),
-    (Landing.UNDECIDED, "unknown", "diamond"),
-)
-
-
-def _flush_lane(frame: Frame) -> Lane:
-    title, hint = "Flushes", "commit requests by the answer the target got"
-    commits = frame.story.commits
-    if not commits:
-        return Lane("flushes", title, hint, 0, missing="no commit request passed the gateway")
-    plot = frame.bare("flushes", 100, Range1d(-0.6, len(_LANDINGS) + 0.1))
-    plot.yaxis.ticker = FixedTicker(ticks=list(range(len(_LANDINGS))))
-    rows = list(reversed(_LANDINGS))
-    plot.yaxis.major_label_overrides = {i: _SHORT[landing] for i, (landing, _, _) in enumerate(rows)}
-    frame.shade(plot)
-    for row, (landing, role, marker) in enumerate(rows):
-        _add_marks(plot, row, [c for c in commits if c.landing is landing], light(role), marker)
-    return Lane("flushes", title, hint, plot.height, figure=plot)
-
-
-_SHORT = {Landing.COMMITTED: "ok", Landing.FAILED: "failed", Landing.UNDECIDED: "unclear"}
-
-
-def _add_marks(plot: Any, row: int, commits: list[Commit], color: str, marker: str) -> None:
-    source = ColumnDataSource(
-        {"t": np.array([c.t_s * 1000 for c in commits]), "y": np.full(len(commits), float(row)),
-         "ms": np.array([c.ms for c in commits])},
-        name=f"commits_{_LANDINGS[len(_LANDINGS) - 1 - row][0]}",
-    )  # fmt: skip
-    plot.scatter(
-        "t",
-        "y",
-        source=source,
-        marker=marker,
-        size=8,
-        fill_color=color,
-        line_color=color,
-        fill_alpha=0.55,
-        line_width=1.5,
-    )
-
-
-def _events_lane(frame: Frame) -> Lane:
-    """Draw phases as a ribbon on top and below it a row for each fault: outlined as planned, filled as effective."""
-    faults, phases = frame.story.faults, frame.story.phases
-    title, hint = "Phases and faults", "outline: planned; filled: in place"
-    if not faults and not phases:
-        return Lane("events", title, hint, 0, missing="no timeline was recorded")
-    rows = len(faults)
-    plot = frame.bare("events", 44 + 22 * rows, Range1d(-rows - 0.1, 1.15))
-    plot.ygrid.grid_line_color = None
-    plot.yaxis.ticker = FixedTicker(ticks=[-(i + 0.5) for i in range(rows)])
-    plot.yaxis.major_label_overrides = {-(i + 0.5): letter(i) for i in range(rows)}
-    _add_phases(plot, frame.story)
-    for row, fault in enumerate(faults):
-        _add_fault(plot, -row - 0.5, fault)
-    return Lane("events", title, hint, plot.height, figure=plot)
-
-
-def _add_phases(plot: Any, story: Story) -> None:
-    spans = [span for span in story.phases if span.end_s > span.start_s]
-    if not spans:
-        return
-    source = ColumnDataSource(
-        {"left": np.array([s.start_s * 1000 for s in spans]), "right": np.array([s.end_s * 1000 for s in spans])}
-    )
-    plot.quad(
-        "left", "right", top=1.05, bottom=0.25, source=source, fill_color=light("phase"), fill_alpha=0.22,
-        line_color=light("card"), line_width=2,
-    )  # fmt: skip
-    wide = [s for s in spans if s.end_s - s.start_s >= 0.11 * story.clock.end_s]
-    plot.text(
-        np.array([(s.start_s + s.end_s) * 500 for s in wide]), np.full(len(wide), 0.65), [s.name for s in wide],
-        text_color=light("text"), text_font=value(SANS), text_font_size=PLAIN_FONT, text_align="center", text_baseline="middle",
-    )  # fmt: skip
-
-
-def _add_fault(plot: Any, y: float, fault: Fault) -> None:
-    for window, look in (
-        (fault.effective, {"fill_alpha": 0.55, "line_color": None}),
-        (fault.planned, {"fill_alpha": 0.0, "line_color": light("band"), "line_dash": [3, 3]}),
-    ):
-        if window is not None:
-            start, end = window
-            plot.quad(
-                left=start * 1000, right=max(end, start + 0.15) * 1000, top=y + 0.34, bottom=y - 0.34,
-                fill_color=light("band"), **look,
-            )  # fmt: skip

@@ -37,7 +37,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Anomaly:
-    """One range of events that a check objects to, or reports."""
+    """One range of events that a check objects to, or reports.
+
+    Attributes:
+        at_s: When it happened, on the run's time axis: the commit of the file that holds the events, else their
+            acknowledgement; None where neither is known.
+        window: From when to when the fault was in place that it is ascribed to; `letter` is that fault's in the timeline.
+    """
 
     check: str
     verdict: Verdict
@@ -47,6 +53,14 @@ class Anomaly:
     during: str
     example: str
     details: tuple[Fact, ...]
+    at_s: float | None = None
+    window: tuple[float, float] | None = None
+    letter: str = ""
+
+    @property
+    def told(self) -> str:
+        """Say in a line what it is."""
+        return f"{self.check}: {self.events or self.example}" + (f", {self.during}" if self.during else "")
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,7 @@ class FaultRow:
     params: str
     reason: str
     proven: bool
+    window: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +131,7 @@ def page_of(run: RunDir, doc: VerdictDoc, story: Story) -> Page:
         summary=lines[1] if len(lines) > 1 else "",
         screen=tuple(screen_line(line) for line in lines[2:]),
         questions=tuple(_questions(doc)),
-        anomalies=tuple(_anomalies(doc)),
+        anomalies=tuple(_anomalies(doc, story)),
         faults=tuple(_fault_row(i, fault) for i, fault in enumerate(story.faults)),
         moments=tuple(Fact(elapsed(m.t_s), m.text) for m in _worth_reading(story)),
         totals=tuple(Fact(name.replace("_", " "), f"{n:,}") for name, n in _totals(doc)),
@@ -199,30 +214,58 @@ def _place(at_s: float | None) -> str:
 
 # Anomalies
 
-_IN_COLUMNS = ("id", "source", "first", "last", "events", "where", "stage", "cause", "during")
+_IN_COLUMNS = ("id", "source", "first", "last", "events", "where", "stage", "cause", "during", "fault_relation")
 
 
-def _anomalies(doc: VerdictDoc) -> Iterator[Anomaly]:
+def _anomalies(doc: VerdictDoc, story: Story) -> Iterator[Anomaly]:
     for check in sorted(doc.checks, key=lambda check: _SEVERITY[check.verdict]):
         for example in check.examples:
-            yield _anomaly(check, example)
+            yield _anomaly(check, example, story)
 
 
-def _anomaly(check: Check, example: Mapping[str, Any]) -> Anomaly:
-    details = tuple(
+def _anomaly(check: Check, example: Mapping[str, Any], story: Story) -> Anomaly:
+    details = [
         Fact(fact.label, fact.value)
         for fact in facts_of({k: v for k, v in example.items() if k not in _IN_COLUMNS and v is not None})[0]
-    )
+    ]
+    at_s = _instant(example, story)
+    named = _nearest_fault(str(example.get("during") or ""), at_s, story)
+    window = None if named is None else story.faults[named].effective
+    if window is not None:
+        details.append(Fact("Fault window", _window(window)))
     return Anomaly(
         check=check.id,
         verdict=check.verdict,
         events=_range(example),
         where=str(example.get("where") or example.get("stage") or ""),
         cause=str(example.get("cause") or ""),
-        during=str(example.get("during") or ""),
+        during=" ".join(str(example[name]) for name in ("fault_relation", "during") if example.get(name)),
         example=str(example.get("id") or ""),
-        details=details,
+        details=tuple(details),
+        at_s=at_s,
+        window=window,
+        letter="" if named is None else letter(named),
     )
+
+
+def _instant(example: Mapping[str, Any], story: Story) -> float | None:
+    """When a range of events happened, in seconds of the run; None where no time is known, or it lies outside the run."""
+    zero_s = story.clock.zero_unix_ns / 1e9
+    for name, per_second in (("committed_unix_ms", 1e3), ("acked_unix_ns", 1e9)):
+        stamp = example.get(name)
+        if isinstance(stamp, int | float) and 0 <= (at_s := stamp / per_second - zero_s) <= story.clock.end_s:
+            return at_s
+    return None
+
+
+def _nearest_fault(name: str, at_s: float | None, story: Story) -> int | None:
+    """Return which of the faults called *name* was in place at *at_s*, or nearest to it."""
+    gaps = {
+        index: 0.0 if at_s is None else max(fault.effective[0] - at_s, at_s - fault.effective[1], 0.0)
+        for index, fault in enumerate(story.faults)
+        if fault.name == name and fault.effective is not None
+    }
+    return min(gaps, key=lambda index: (gaps[index], -index), default=None)
 
 
 def _range(example: Mapping[str, Any]) -> str:
@@ -256,6 +299,7 @@ def _fault_row(index: int, fault: Fault) -> FaultRow:
         params=value_of("", fault.params) if fault.params else "",
         reason=fault.reason or "",
         proven=fault.effective is not None and fault.state not in ("void", "failed"),
+        window=fault.effective or fault.planned,
     )
 
 
@@ -284,4 +328,3 @@ def _identity(info: RunInfo, doc: VerdictDoc) -> Iterator[Fact]:
         yield Fact("Versions", ", ".join(f"{name} {version}" for name, version in sorted(info.versions.items())))
     for name, value in info.environment.items():
         yield Fact(label_of(name), value_of(name, value))
-

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,7 +27,8 @@ from reports.frame import LEFT, RIGHT, document_json
 from reports.junit import junit_xml
 from reports.lane import Lane
 from reports.lanes import draw_lanes
-from reports.page import Page, page_of
+from reports.marks import marks_of
+from reports.page import Anomaly, Page, page_of
 from reports.palette import css_variables, dark_twins
 from reports.run_argument import run_argument
 from reports.screen import visible
@@ -73,7 +74,7 @@ def _replace(path: Path, text: str) -> None:
 def html_of(page: Page, story: Story) -> str:
     """Lay out the page."""
     environment = _environment()
-    lanes = draw_lanes(story, page.doc.sections.get("alerts", {}).get("rules", ()))
+    lanes = draw_lanes(story, _rules(page), page.anomalies)
     library = Resources(mode="inline", components=["bokeh"], minified=True).js_raw[0]
     starter = asset("report.js")
     return environment.get_template("report.html.j2").render(
@@ -87,6 +88,7 @@ def html_of(page: Page, story: Story) -> str:
         charts=packed(_charts(lanes, page, story)),
         script_hashes=" ".join(f"'sha256-{script_hash(text)}'" for text in (starter, library)),
         length=elapsed(story.clock.end_s),
+        unproven=sum(not fault.proven for fault in page.faults),
     )
 
 
@@ -110,6 +112,11 @@ def _printable(value: object) -> object:
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
+def _rules(page: Page) -> Sequence[Mapping[str, Any]]:
+    found: Sequence[Mapping[str, Any]] = page.doc.sections.get("alerts", {}).get("rules", ())
+    return found
+
+
 def _charts(lanes: Sequence[Lane], page: Page, story: Story) -> str:
     """Return what `report.js` draws from: the figures, where they go, their colours by night, and the x axis in words."""
     document, figures = document_json({lane.key: lane.figure for lane in lanes if lane.figure is not None})
@@ -126,8 +133,28 @@ def _charts(lanes: Sequence[Lane], page: Page, story: Story) -> str:
             for row, fault in zip(page.faults, story.faults, strict=True)
             if fault.effective is not None
         ],
+        "marks": [[m.t_s * 1000, visible(m.text), m.stop] for m in marks_of(story, page.anomalies, _rules(page))],
+        "anomalies": [_for_the_reader(anomaly) for anomaly in page.anomalies],
     }
     return json.dumps(payload, ensure_ascii=True, separators=(",", ":"))
+
+
+def _for_the_reader(anomaly: Anomaly) -> dict[str, Any]:
+    """Return what the page shows beside the timeline once an anomaly is chosen; times in milliseconds."""
+    known = [
+        ("Events", anomaly.events),
+        ("Where", anomaly.where),
+        ("Cause", anomaly.cause),
+        ("During", f"{anomaly.letter} {anomaly.during}".strip()),
+        ("Example id", anomaly.example),
+        *((fact.label, fact.value) for fact in anomaly.details),
+    ]
+    return {
+        "at": None if anomaly.at_s is None else anomaly.at_s * 1000,
+        "window": None if anomaly.window is None else [t * 1000 for t in anomaly.window],
+        "told": visible(anomaly.told),
+        "facts": [[label, visible(text)] for label, text in known if text],
+    }
 
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~!])")

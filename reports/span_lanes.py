@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from bokeh.core.properties import value
 from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, Range1d
 
-from reports.frame import PLAIN_FONT, SANS, Frame
+from reports.frame import Frame
 from reports.lane import Lane
 from reports.palette import light
 
@@ -77,10 +76,7 @@ def _rows(frame: Frame, key: str, labels: Sequence[str]) -> Any:
     plot.ygrid.grid_line_color = None
     plot.yaxis.ticker = FixedTicker(ticks=[])
     frame.shade(plot)
-    plot.text(
-        np.full(len(labels), 0.0), np.array([-row - 0.5 for row in range(len(labels))]), list(labels), x_offset=4, level="annotation",
-        text_color=light("text"), text_font=value(SANS), text_font_size=PLAIN_FONT, text_baseline="middle",
-    )  # fmt: skip
+    frame.name_rows(plot, labels)
     return plot
 
 

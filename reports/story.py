@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,9 @@ from loadtests.records.jsonl import read_jsonl
 from loadtests.records.ledger import Ledger, read_ledgers
 from loadtests.records.rundir import RunDir
 from loadtests.records.timeline import read_timeline
-from reports.curves import NOTHING, Clock, Curve, field_of, latencies, measured, rates
+from reports.curves import NOTHING, Clock, Curve, field_of, latencies, measured, partition_fills, rates
+from reports.errors import NothingObserved
+from reports.observed import read_index
 from reports.windows import NO_FAULTS, steps_of
 
 T = TypeVar("T")
@@ -103,8 +105,21 @@ class Action:
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """One snapshot of the table that the final read found, at the second its committer's clock gave it."""
+
+    t_s: float
+    id: int
+    operation: str
+
+
+@dataclass(frozen=True)
 class Story:
-    """Everything the report draws; a stream that was not recorded is empty."""
+    """Everything the report draws; a stream that was not recorded is empty.
+
+    Attributes:
+        partitions: The fill of the fullest partitions by their labels; `partitions_seen` is how many there were.
+    """
 
     clock: Clock
     phases: tuple[Span, ...]
@@ -113,6 +128,9 @@ class Story:
     commits: tuple[Commit, ...]
     curves: Mapping[str, Curve]
     actions: tuple[Action, ...] = ()
+    snapshots: tuple[Snapshot, ...] = ()
+    partitions: Mapping[str, Curve] = field(default_factory=dict)
+    partitions_seen: int = 0
 
     def curve(self, name: str) -> Curve:
         """Return the curve called *name*; an empty one when it was not recorded."""
@@ -129,6 +147,7 @@ def read_story(run: RunDir) -> Story:
     visible = _optional(lambda: list(read_jsonl(run.visible, "visible")))
     ledgers = read_ledgers(run.ledger)
     clock = _clock(run, [timeline, visible], ledgers)
+    partitions, partitions_seen = partition_fills(run.series, clock)
     return Story(
         clock=clock,
         phases=tuple(_phases(timeline, clock)),
@@ -137,6 +156,9 @@ def read_story(run: RunDir) -> Story:
         commits=tuple(_commits(run.gateway_log, clock)),
         curves=_curves(run, visible, ledgers, clock),
         actions=tuple(sorted(_actions(timeline, clock), key=lambda action: action.start_s)),
+        snapshots=tuple(_snapshots(run, clock)),
+        partitions=partitions,
+        partitions_seen=partitions_seen,
     )
 
 
@@ -275,6 +297,17 @@ def _commits(path: Path, clock: Clock) -> Iterator[Commit]:
         yield Commit(clock.seconds(entry["t_ns"]), landing_of(entry), float(entry.get("ms") or 0.0))
 
 
+def _snapshots(run: RunDir, clock: Clock) -> Iterator[Snapshot]:
+    try:
+        found = read_index(run.observed).snapshots
+    except NothingObserved:
+        return
+    for snapshot in found:
+        t_s = snapshot.unix_ms / 1e3 - clock.zero_unix_ns / 1e9
+        if 0 <= t_s <= clock.end_s:
+            yield Snapshot(t_s, snapshot.id, snapshot.operation)
+
+
 def _commit_lines(path: Path) -> Iterable[Entry]:
     for entry in read_jsonl(path, "gateway"):
         plain = "begin" not in entry and "released" not in entry
@@ -298,8 +331,8 @@ _MEASURED = ("fill_ratio", "freshness_s", "table_rows", "buffer_events")
 
 def _curves(run: RunDir, visible: list[Entry], ledgers: list[Ledger], clock: Clock) -> dict[str, Curve]:
     curves = {**rates(ledgers, clock), **latencies(run.hist, clock), **measured(run.series, _MEASURED, clock)}
-    for name, field in (("freshness_s", "freshness_s"), ("visible", "visible"), ("acked_total", "acked")):
-        seen = field_of(visible, field, clock)
+    for name, column in (("freshness_s", "freshness_s"), ("visible", "visible"), ("acked_total", "acked")):
+        seen = field_of(visible, column, clock)
         if name not in curves or curves[name].empty:
             curves[name] = seen
     if curves["visible"].empty:

@@ -105,7 +105,7 @@ class Grid:
 
 
 _MIDDLE_UNIT = re.compile(r"_(ms|s)(?=_)")
-_UNITLESS = ("seed", "exit_code", "pid", "snapshots_with_events")
+_UNITLESS = ("seed", "exit_code", "pid", "snapshots_with_events", "snapshot_ids")
 
 
 def label_of(name: str) -> str:

@@ -125,12 +125,14 @@ def test_every_check_is_in_the_page_and_in_the_markdown(run: RunDir, html: str) 
 
 
 def test_every_lane_has_a_figure_and_all_share_one_axis(html: str) -> None:
-    """Seven lanes, one time range, one cursor."""
+    """Eight lanes, one time range, one cursor."""
     charts = json.loads(unpacked(html, "charts"))
     document = charts["document"]
 
-    assert set(charts["figures"]) == {"events", "arrivals", "latency", "fill", "flushes", "freshness", "rows"}
-    assert document.count('"name":"Figure"') == 7
+    assert set(charts["figures"]) == {
+        "events", "arrivals", "latency", "fill", "flushes", "freshness", "rows", "anomalies",
+    }  # fmt: skip
+    assert document.count('"name":"Figure"') == 8
     assert document.count('"name":"time"') == 1
     assert document.count('"name":"cursor"') == 1
 
@@ -155,13 +157,13 @@ def test_the_same_run_gives_the_same_bytes(run: RunDir, tmp_path: Path) -> None:
 
 
 def test_a_run_without_streams_gets_a_report_that_says_so(tmp_path: Path) -> None:
-    """Each lane says why it is empty."""
+    """Each lane says why it is empty; the verdict's own examples still have their place in time."""
     run = bare_run(tmp_path)
     render(run)
     html = run.report_html.read_text(encoding="utf-8")
 
     assert html.count("Nothing to draw") == 9
-    assert json.loads(unpacked(html, "charts"))["figures"] == {}
+    assert set(json.loads(unpacked(html, "charts"))["figures"]) == {"anomalies"}
 
 
 def test_a_day_of_samples_stays_small(tmp_path: Path) -> None:

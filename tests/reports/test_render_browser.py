@@ -14,7 +14,7 @@ from tests.reports.drawn_runs import full_run
 
 pytestmark = pytest.mark.integration
 
-LANES = ("events", "arrivals", "latency", "fill", "flushes", "freshness", "rows")
+LANES = ("events", "arrivals", "latency", "fill", "flushes", "freshness", "rows", "anomalies")
 _DRAWN = "html[data-charts]"  # the page's policy forbids the evaluation that wait_for_function polls with
 _CANVASES = """lane => {
   const found = [];
