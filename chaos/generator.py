@@ -29,7 +29,7 @@ POLL_S = 0.1
 PROBE_PRODUCER = 60_000
 """Far from the producers of any generator process."""
 PROBE_DEADLINE_S = 180.0
-COUNTS = ("attempted", "acked", "refused", "unknown", "not_sent")
+COUNTS = ("attempted", "acked", "refused", "unknown", "not_sent", "unwanted", "sent")
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Generator:
         return None if status in (0, None) else f"the load generator ended with status {status}: {self._last_line()}"
 
     def counts(self) -> dict[str, int]:
-        """Return events attempted, acked, refused, unknown and not sent so far, over all generator processes."""
+        """Return `COUNTS` (see `loadtests.recorder.Counts`) so far, over all generator processes."""
         for path in self._run.status.glob("*.jsonl"):
             tail, latest = self._status.get(path, (JsonlTail(path), {}))
             for line in tail.read():

@@ -60,7 +60,7 @@ class LiveRunner(Runner):
         self._entries: deque[dict[str, Any]] = deque(maxlen=ENTRIES_MAX)
         self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY_S)
         self._counts: dict[str, int] = {}
-        self._fresh: dict[str, Any] = {}
+        self._look: dict[str, Any] = {}
         self._flushes = Totals()
         self._alerts = LiveAlerts(request.target)
         self.ready: Future[dict[str, Any]] = Future()
@@ -154,10 +154,9 @@ class LiveRunner(Runner):
     # -- what is on show
 
     def _numbers(self) -> dict[str, Any]:
-        visible = self._sampler.visible
         return {
             **self._counts,
-            **{key: visible.get(key, self._fresh.get(key)) for key in ("visible", "pending", "duplicated")},
+            **{key: self._looked().get(key) for key in ("visible", "pending", "duplicated")},
             "freshness_s": self._freshness_s(),
             "fill_ratio": self._sampler.samples.get(self._fill_name or "", None),
         }
@@ -166,13 +165,23 @@ class LiveRunner(Runner):
     def _fill_name(self) -> str | None:
         return self._target.metrics.fill if self._target.metrics is not None else None
 
-    def _freshness_s(self) -> float | None:
-        """The age of the oldest acked event that is not visible, as of the auditor's last whole look."""
+    def _looked(self) -> dict[str, Any]:
+        """The auditor's last look that saw the table."""
         line = self._sampler.visible
         if "error" not in line:
-            self._fresh = line
-        value: float | None = self._fresh.get("freshness_s")
+            self._look = line
+        return self._look
+
+    def _freshness_s(self) -> float | None:
+        """The age of the oldest acked event that is not visible, by the auditor's last look; None when that saw nothing."""
+        value: float | None = None if "error" in self._sampler.visible else self._looked().get("freshness_s")
         return value
+
+    def _table(self) -> dict[str, Any]:
+        """The last look that saw the table, when that was, and why there is no later one."""
+        look = {key: value for key, value in self._looked().items() if key != "files"}
+        at_s = {"at_s": self._at_s(look["t_ns"])} if "t_ns" in look else {}
+        return {**look, **at_s, "error": self._sampler.visible.get("error")}
 
     def state(self, since_s: float) -> dict[str, Any]:
         """Return everything on show; every time in it is seconds since the run began."""
@@ -196,7 +205,7 @@ class LiveRunner(Runner):
                 "capacity_events": self._target.contract.capacity_events,
             },
             "counts": self._counted(),
-            "table": dict(self._sampler.visible) | {"files": None},
+            "table": self._table(),
             "freshness_s": self._freshness_s(),
             "buffer": {
                 "fill_ratio": samples.get(self._fill_name or ""),

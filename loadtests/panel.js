@@ -89,26 +89,20 @@
     view.banner.replaceChildren(text);
     if (link) view.banner.append("\n", el("a", {href: link, target: "_blank", rel: "noopener"}, "Open the report"));
   }
-  function card(name, value, kind) { return el("div", {class: "card"}, el("span", {}, name), el("b", {class: kind || ""}, value)); }
+  function card(name, value, kind, note) {
+    return el("div", {class: "card"}, el("span", {}, name), el("b", {class: kind || ""}, value), note ? el("span", {}, note) : null);
+  }
 
   function draw(state) {
     const run = state.run;
     if (!run) { banner(state.session.message || "No run yet: press Start.", state.session.message ? "bad" : ""); return; }
     drawBanner(state);
-    const {counts, table, buffer, flushes, contract} = state, behind = state.freshness_s > contract.freshness_s;
-    view.cards.replaceChildren(
-      card("phase", run.phase === "inject" && !run.traffic_ended ? "running" : run.phase), card("run time", seconds(run.elapsed_s)),
-      card("acked", count(counts.acked)), card("visible", count(table.visible)),
-      card("pending", count(table.pending)), card("duplicated", count(table.duplicated), table.duplicated ? "bad" : ""),
-      card("refused", count(counts.refused), counts.refused ? "warn" : ""), card("unknown", count(counts.unknown), counts.unknown ? "warn" : ""),
-      card("not sent", count(counts.not_sent), counts.not_sent ? "warn" : ""),
-      card("freshness (promised " + count(contract.freshness_s) + " s)", seconds(state.freshness_s), behind ? "bad" : ""),
-      card("flushes committed", count(flushes && flushes.committed)), card("failed", count(flushes && flushes.failed), flushes && flushes.failed ? "bad" : ""),
-      card("undecided", count(flushes && flushes.undecided), flushes && flushes.undecided ? "warn" : ""));
+    drawCards(state);
+    const {buffer, contract} = state;
     const over = ["judge", "done"].includes(run.phase);
     drawFill(buffer, over);
-    chart(view.fillChart, "fill_ratio", 1, percent, [0.5, 0.7, 0.9]);
-    chart(view.freshChart, "freshness_s", contract.freshness_s, seconds, [contract.freshness_s]);
+    chart(view.fillChart, "fill_ratio", 1, percent(buffer.fill_ratio), [0.5, 0.7, 0.9]);
+    chart(view.freshChart, "freshness_s", contract.freshness_s, seconds(state.freshness_s), [contract.freshness_s]);
     drawAlerts(state.alerts);
     drawDrills(state.drills);
     drawFaults(state);
@@ -116,6 +110,22 @@
     for (const button of view.needsRun) button.disabled = !open;
     view.flush.disabled = !open || !state.session.can_flush;
     for (const button of view.marks) button.disabled = over;
+  }
+
+  function drawCards({run, counts, table, flushes, contract, freshness_s}) {
+    const some = (name, value, kind, note) => card(name, count(value), value ? kind : "", note);
+    const looked = table.at_s === undefined ? null : "of " + count(table.acked) + " acked at " + seconds(table.at_s);
+    const {committed, failed, undecided} = flushes || {}, behind = freshness_s > contract.freshness_s;
+    view.cards.replaceChildren(
+      card("phase", run.phase === "inject" && !run.traffic_ended ? "running" : run.phase), card("run time", seconds(run.elapsed_s)),
+      card("acked", count(counts.acked)), some("visible", table.visible, "", looked), some("pending", table.pending, "", looked),
+      some("lost so far", table.lost, "bad", "was visible, is no more"), some("duplicated", table.duplicated, "bad"),
+      card("freshness", seconds(freshness_s), behind ? "bad" : "",
+           table.error ? "the table cannot be read" : "promised: " + count(contract.freshness_s) + " s"),
+      some("refused", counts.refused, "warn"), some("unknown", counts.unknown, "warn"), some("not sent", counts.not_sent, "warn"),
+      some("unwanted", counts.unwanted, "", "sent to be refused"),
+      card("sent per event", counts.attempted ? (counts.sent / counts.attempted).toFixed(2) : "–", "", "retries included"),
+      some("flushes committed", committed, ""), some("flushes failed", failed, "bad"), some("flushes undecided", undecided, "warn"));
   }
 
   function drawBanner(state) {
@@ -157,7 +167,7 @@
     if (!rows.length) view.fill.append(el("span", {class: "dim"}, over ? "the run is over" : buffer.answers ? "nothing is buffered" : "the target does not answer"));
   }
 
-  function chart(node, name, atLeast, words, lines) {
+  function chart(node, name, atLeast, value, lines) {
     const points = history.filter(point => point[name] !== null && point[name] !== undefined);
     node.replaceChildren();
     if (points.length < 2) return;
@@ -169,7 +179,7 @@
     }
     node.append(svg("polyline", {points: points.map(point => x(point.t_s) + "," + y(point[name])).join(" "), fill: "none",
       stroke: "var(--accent)", "stroke-width": 1.5, "vector-effect": "non-scaling-stroke"}));
-    const now = "now " + words(points[points.length - 1][name]);
+    const now = "now " + value;
     node.setAttribute("aria-label", now);
     node.previousElementSibling.lastElementChild.textContent = now + ", " + Math.round(span) + " s are shown";
   }

@@ -3,11 +3,11 @@
     python -m reports.auditor RUN [--interval-s 1.0]
 
 A line a look:
-    {"t_ns", "snapshot_id", "snapshots", "snapshots_seen", "rows", "visible", "duplicated", "acked", "pending", "freshness_s",
-     "files": [{"path", "after_ns"}]}
+    {"t_ns", "snapshot_id", "snapshots", "snapshots_seen", "rows", "visible", "duplicated", "acked", "pending", "lost",
+     "freshness_s", "files": [{"path", "after_ns"}]}
 `t_ns` is the end of the look. `files` are data files seen for the first time; `after_ns` is when the last look without them
-began, or 0 where there was none. `pending` counts acked events that are not visible; `freshness_s` is the age of the oldest
-of them. A look that failed is a line {"t_ns", "error"}; a table that does not exist yet is a look that saw nothing. Only new
+began, or 0 where there was none. `pending` counts acked events that are not visible, `lost` those of them that were, in an
+earlier look; `freshness_s` is the age of the oldest one that has never been. A look that failed is a line {"t_ns", "error"}; a table that does not exist yet is a look that saw nothing. Only new
 manifests and data files are read; content, and rows that delete files hide, are left to the final read. SIGTERM ends it after
 a last look.
 """
@@ -99,6 +99,7 @@ class Auditor:
         self._clock = clock
         self._acked = AckedSoFar()
         self._live = LiveTable()
+        self._once: dict[int, Marks] = {}
         self._seen: set[str] = set()
         self._manifests: dict[str, list[str]] = {}
         self._snapshot_ids: set[int] = set()
@@ -126,6 +127,7 @@ class Auditor:
         self._seen.update(first_seen)
         if table is not None:
             self._snapshot_ids.update(s.snapshot_id for s in table.metadata.snapshots)
+        pending, lost = self._absent()
         now_ns = self._clock()
         return {
             "t_ns": now_ns,
@@ -136,7 +138,8 @@ class Auditor:
             "visible": self._live.visible(),
             "duplicated": self._live.duplicated(),
             "acked": self._acked.events,
-            "pending": self._pending(),
+            "pending": pending,
+            "lost": lost,
             "freshness_s": self._freshness_s(now_ns),
             "files": [{"path": path, "after_ns": self._looked_ns} for path in first_seen],
         }
@@ -146,13 +149,18 @@ class Auditor:
         with table.io.new_input(path).open() as stream:
             return read_parquet(stream, self._subject).found
 
-    def _pending(self) -> int:
-        pending = 0
+    def _absent(self) -> tuple[int, int]:
+        """Count acked events that are not visible, and those of them that once were."""
+        pending = lost = 0
         for producer, marks in self._acked.marks.items():
             acked = marks.upto(len(marks))
-            there = self._live.copies.setdefault(producer, Marks()).upto(len(acked))
-            pending += int(np.count_nonzero(acked & (there == 0)))
-        return pending
+            there = self._live.copies.setdefault(producer, Marks()).upto(len(acked)) > 0
+            once = self._once.setdefault(producer, Marks()).upto(len(acked))
+            once |= there
+            absent = (acked > 0) & ~there
+            pending += int(np.count_nonzero(absent))
+            lost += int(np.count_nonzero(absent & (once > 0)))
+        return pending, lost
 
     def _freshness_s(self, now_ns: int) -> float:
         waiting = self._acked.waiting

@@ -37,8 +37,8 @@ def state(**changes: Any) -> dict[str, Any]:
             "elapsed_s": 9.0, "traffic_ended": False, "stopped": None, "failure": None,
         },
         "contract": {"freshness_s": 60.0, "capacity_events": 2000},
-        "counts": {"attempted": 1300, "acked": 1234, "refused": 5, "unknown": 6, "not_sent": 7},
-        "table": {"visible": 1200, "pending": 34, "duplicated": 0},
+        "counts": {"attempted": 1300, "acked": 1234, "refused": 5, "unknown": 6, "not_sent": 7, "unwanted": 8, "sent": 1430},
+        "table": {"visible": 1200, "pending": 34, "lost": 3, "duplicated": 0, "acked": 1234, "at_s": 8.5, "error": None},
         "freshness_s": 4.5,
         "buffer": {
             "fill_ratio": 0.93, "events": 1, "answers": True,
@@ -123,8 +123,18 @@ def test_whatever_is_shown_goes_in_as_text(panel: Panel) -> None:
     assert panel.text.count(EVIL) >= 12
     assert panel.page.locator("#icequake img").count() == 0
     assert panel.page.title() != "owned"
-    numbers = {"acked": 1234, "visible": 1200, "pending": 34, "refused": 5, "unknown": 6, "not sent": 7, "failed": 1}
+    numbers = {
+        "acked": 1234,
+        "visible": 1200,
+        "pending": 34,
+        "refused": 5,
+        "unknown": 6,
+        "not sent": 7,
+        "flushes failed": 1,
+    }
+    numbers |= {"unwanted": 8, "sent per event": 1.1, "lost so far": 3}
     assert {name: panel.number(name) for name in numbers} == numbers
+    assert panel.text.count("of 1,234 acked at 8.5 s") == 2
     assert "93 %" in panel.text
     assert panel.alert(EVIL) == "firing"
 

@@ -85,6 +85,23 @@ def test_what_was_there_before_the_first_look_was_never_looked_for(lake: LocalTa
     assert auditor.look()["files"][0]["after_ns"] == 0
 
 
+def test_what_was_visible_and_is_not_any_more_is_lost_so_far(lake: LocalTable) -> None:
+    """Rolled back, 60 events are lost beside 40 that have never been there; registered again, none is."""
+    auditor = auditor_on(lake, Clock())
+    table = lake.table
+    table.append(events(range(1)))
+    before = table.current_snapshot()
+    table.append(events(range(1, 60)))
+    after = table.current_snapshot()
+    assert before is not None and after is not None
+    assert [auditor.look()[k] for k in ("pending", "lost")] == [40, 0]
+
+    for snapshot, numbers in ((before, [99, 59]), (after, [40, 0])):
+        with lake.load().manage_snapshots() as change:
+            change.set_current_snapshot(snapshot.snapshot_id)
+        assert [auditor.look()[k] for k in ("pending", "lost")] == numbers
+
+
 def test_only_new_files_are_read(lake: LocalTable, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that was read is not read again."""
     auditor = auditor_on(lake, Clock())
