@@ -37,7 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "diagnose": (
         "reports.diagnosis.command:main",
-        "Answer the runbook's root-cause page for a run, most suspicious first.",
+        "Answer the runbook's root-cause page for a run or a live target.",
     ),
     "observe": ("reports.observe:main", "Read the table of a run again."),
     "report": ("reports.render:main", "Write report.html, report.md and junit.xml of a run."),

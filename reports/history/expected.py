@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from reports.errors import BadRequest
 from reports.history.entry import Entry
 
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)(m|h|d)")
-_SECONDS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def span_s(text: str) -> float:
