@@ -84,7 +84,7 @@ class Display:
 
     def entry(self, entry: dict[str, Any]) -> None:
         """Show one entry of the timeline."""
-        text = _wording(entry)
+        text = wording(entry)
         if text:
             self.say(f"{self.progress.elapsed_s:5.1f} s  {text}")
 
@@ -115,7 +115,8 @@ def _bar(ratio: float, width: int = 20) -> str:
     return f"[{colour}]{'█' * full}[/][dim]{'░' * (width - full)}[/] {ratio:.0%}"
 
 
-def _wording(entry: dict[str, Any]) -> str | None:
+def wording(entry: dict[str, Any]) -> str | None:
+    """Return an entry of the timeline in words; None for one that a person need not see."""
     words = _WORDING.get(entry["event"])
     return words(entry) if words is not None else None
 

@@ -29,7 +29,7 @@ from chaos.generator import ALONE, Workers
 from chaos.interactive import described, described_drills
 from chaos.live_run import LiveRunner
 from chaos.loopback import open_url
-from chaos.runner import Request, Result
+from chaos.runner import Request, Result, Signalled
 from chaos.scenario import Plan, TrafficSpec
 from chaos.stack import Stack
 from chaos.target import free_port
@@ -153,6 +153,7 @@ class LiveSession:
         self._runner: LiveRunner | None = None
         self._reports: dict[str, Path] = {}
         self._message: str | None = None
+        self._stopped: Callable[[], bool] = lambda: False
 
     # -- the loop, in the main thread
 
@@ -162,6 +163,7 @@ class LiveSession:
         Raises:
             ChaosError: Locust, the warden or a server of the stack ended.
         """
+        self._stopped = stopped
         while not stopped():
             self._ui.check()
             dead = self._stack.dead()
@@ -212,9 +214,15 @@ class LiveSession:
             stack=self._stack,
             warden=self._warden,
             display=self._display(),
-            check_ui=self._ui.check,
+            check_ui=self._check,
             stop_ui=self._ui.press_stop,
         )
+
+    def _check(self) -> None:
+        """Raise when Locust has ended, or when the session was to end just before the run began to listen to signals itself."""
+        self._ui.check()
+        if self._stopped():
+            raise Signalled("the session is to end")
 
     # -- the operations of the control API
 

@@ -129,8 +129,9 @@ class LiveRunner(Runner):
             {"step": entry["step"], "drill": entry["drill"], "began_s": t_s, "state": "armed", "checks": []},
         )
         if entry["state"] in ("checked", "reached"):
-            told = {"check": entry.get("check", entry.get("milestone")), "ok": entry.get("ok", True)}
-            drill["checks"] = [*drill["checks"], {**told, "detail": entry.get("detail", "")}]
+            told = {"state": entry["state"], "check": entry.get("check", entry.get("milestone"))}
+            told |= {"ok": entry.get("ok", True), "detail": entry.get("detail", "")}
+            drill["checks"] = [*drill["checks"], told]
         else:
             drill |= {"state": entry["state"], "ended_s": t_s}
             drill |= {key: entry[key] for key in ("params", "seconds", "reason") if key in entry}
@@ -277,7 +278,7 @@ class LiveRunner(Runner):
         step = self._interactive.take_index()
         self._operator("drill", drill=name, step=step, params=params)
         self._drills.add(DrillStep(step, drill, 0.0, None))
-        return {"step": step}
+        return {"step": step, "run": self.run.info.run_id}
 
     def _check_open(self, what: str) -> None:
         if self.run.info.phase != "inject" or self._traffic.ended or self._drills is None:

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 import chaos.drills
+from chaos.commands.live_drill import drill_live, list_live
 from chaos.commands.run import show
 from chaos.commands.session import new_seed, run_options, session
 from chaos.display import Display
@@ -20,6 +22,8 @@ from chaos.scenario import Plan, load_plan
 from chaos.target import find_target
 
 TRAFFIC = Path(chaos.drills.__file__).parent / "traffic.yaml"
+OF_THE_SESSION = ("target", "stack", "seed", "overrides")
+"""What a live session has already."""
 
 
 @click.command()
@@ -27,11 +31,15 @@ TRAFFIC = Path(chaos.drills.__file__).parent / "traffic.yaml"
 @click.option("--target", default="reference", show_default=True, help="A target's name, or its .yaml file.")
 @click.option("--print", "only_print", is_flag=True, help="Print the procedure and do nothing.")
 @click.option("--with", "params", multiple=True, metavar="KEY=VALUE", help="Change a parameter of the drill, such as after=8000.")  # fmt: skip
+@click.option("--live", "live", is_flag=True, help="In the `icequake live` that runs already, instead of in a run of its own.")  # fmt: skip
 @run_options
+@click.pass_context
 def drill(
+    context: click.Context,
     name: str | None,
     target: str,
     only_print: bool,
+    live: bool,
     params: tuple[str, ...],
     stack: str,
     runs: Path,
@@ -40,8 +48,13 @@ def drill(
 ) -> int:
     """Do the drill NAME against a collector under traffic, time it, and judge the run; without NAME list all drills.
 
-    A post-condition that does not hold makes the run FAIL (check drill.NAME). Exit codes are those of `icequake run`.
+    A post-condition that does not hold makes the run FAIL (check drill.NAME). Exit codes are those of `icequake run`; with --live
+    they tell of the drill alone (2: it was not done, or not to its end), and the verdict comes when the session's run is stopped.
     """
+    if live:
+        _check_live(context)
+    if live and name is None:
+        return list_live(runs)
     if name is None:
         for one in MODULES:
             click.echo(f"{one:<22} {find_drill(one).about}")
@@ -50,6 +63,8 @@ def drill(
     if only_print:
         click.echo(found.text)
         return 0
+    if live:
+        return drill_live(name, params, runs)
     plan = drill_plan(name, params, overrides)
     path, loaded = find_target(target)
     if problem := found.problem(loaded):
@@ -73,3 +88,10 @@ def drill_plan(name: str, params: tuple[str, ...], overrides: tuple[str, ...]) -
     if plan.steps or [one.drill.name for one in plan.drills] != [name]:
         raise BadInput("a drill has no other steps; a scenario (`icequake run`) has faults and drills.")
     return plan
+
+
+def _check_live(context: click.Context) -> None:
+    given = [name for name in OF_THE_SESSION if context.get_parameter_source(name) is not ParameterSource.DEFAULT]
+    if given:
+        options = ", ".join(f"--{'set' if name == 'overrides' else name}" for name in given)
+        raise BadInput(f"{options}: the session that --live means has its own; leave it out.")

@@ -18,6 +18,7 @@ from chaos.display import Display
 from chaos.generator import Workers
 from chaos.live import LiveSession, LocustUi, Setting
 from chaos.scenario import find_scenario, load_plan
+from chaos.session_file import announced
 from chaos.target import find_target
 from loadtests.control_client import TOKEN_VARIABLE, URL_VARIABLE
 
@@ -66,14 +67,15 @@ def live(
             ui=ui,
             finished=show,
         )
-        with ControlServer(live_session) as control:
+        with ControlServer(live_session) as control, announced(runs, control.url, control.token):
             arguments = ["--host", f"{running.stack.addresses.ingest_faulted}/", "--users", "20", "--spawn-rate", "20"]
             arguments += ["--rate-per-user", "1", "--batch", "20", "--mode", loaded.ingest.mode, "--seed", str(seed)]
             ui.start(arguments, {URL_VARIABLE: control.url, TOKEN_VARIABLE: control.token})
             if (how := invitation(workers, running.stack.addresses.ingest_faulted)) is not None:
                 click.echo(how)
             click.echo(
-                f"\n  {ui.url}\n\nPress Start there; faults are on the tab icequake. Ctrl-C here ends everything."
+                f"\n  {ui.url}\n\nPress Start there; faults are on the tab icequake, and `icequake drill NAME --live` in another "
+                "terminal\ndoes a drill. Ctrl-C here ends everything."
             )
             try:
                 live_session.serve(stop.is_set)

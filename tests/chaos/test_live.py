@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from chaos.errors import BadInput
-from chaos.live import LoadForm, live_plan, with_mode
+from chaos.live import LiveSession, LoadForm, live_plan, with_mode
+from chaos.runner import Signalled
 from chaos.scenario import find_scenario, load_plan
 from chaos.target import find_target
 
@@ -33,3 +35,16 @@ def test_a_load_or_mode_that_cannot_be_is_one_sentence() -> None:
             live_plan(plan, form(**wrong))
     with pytest.raises(BadInput, match="no mode"):
         with_mode(find_target("reference")[1], "telepathy")
+
+
+def test_ctrl_c_between_start_and_the_run_ends_both() -> None:
+    """The session hears it before the run does; a run that nobody can stop any more must not begin."""
+    ui = SimpleNamespace(check=lambda: None)
+    session = LiveSession(
+        cast(Any, None), stack=cast(Any, None), warden=cast(Any, None), display=cast(Any, None), ui=cast(Any, ui)
+    )
+    session._check()
+    session.serve(lambda: True)
+
+    with pytest.raises(Signalled, match="is to end"):
+        session._check()
