@@ -7,6 +7,7 @@ what is known, and is judged like any other; such a run cannot PASS.
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,7 +30,7 @@ from chaos.drills.steps import DrillSteps
 from chaos.drills.table import RunTable
 from chaos.errors import ChaosError, NotAllowed
 from chaos.faults.clock import environment_for
-from chaos.faults.env import Env
+from chaos.faults.env import Env, Flush
 from chaos.faults.object import put_back_originals
 from chaos.fingerprint import environment, versions
 from chaos.generator import ALONE, Generator, Workers
@@ -379,7 +381,15 @@ class Runner:
             self._stack, self._warden, self._process, self._seen, rng,
             read=self._reading, hooks=self._target.hooks, data_dir=self.run.root / "target-data",
             here=self._request.target_path.resolve().parent, table=self._table_identifier(), originals=self._originals,
+            flush=self._flush(),
         )  # fmt: skip
+
+    def _flush(self) -> Flush | None:
+        admin = self._target.admin
+        if admin is None:
+            return None
+        token = self._placed.admin_token if self._process is not None else os.environ.get(admin.token_env, "")
+        return partial(AdminClient(admin.url, token).post, "flush")
 
     def _reading(self, name: str) -> float | None:
         """Return the present value of a reading (`chaos.condition.READINGS`); None when nobody takes it."""
