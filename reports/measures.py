@@ -24,9 +24,11 @@ from reports.sections.clocks import clocks_section, detection_power
 from reports.sections.costs import costs_section
 from reports.sections.damage import damage_section
 from reports.sections.effects import effects_section
+from reports.sections.files import files_section
 from reports.sections.fill import fill_section
 from reports.sections.generator import generator_numbers
 from reports.sections.latency import latency_section
+from reports.sections.orphans import orphans_section
 from reports.sections.stages import stages_section
 from reports.sections.volume import volume_section
 from reports.windows import FaultWindow
@@ -144,6 +146,8 @@ def flush(records: RunRecords, result: Reconciliation) -> dict[str, Any]:
         "snapshots_with_events": len(ours),
         "data_files": sum(1 for f in records.observed.files if f.ours and f.stage == "scan"),
         "flush_ids": len({flush for f in records.observed.files if f.ours for flush in f.flush_ids}),
+        **files_section(records),
+        "orphans": orphans_section(records),
         **_others_work(records),
         "caught_up_s": _caught_up_s(records, result),
         "freshness_p50_s": _age(ages, 0.50),
