@@ -83,7 +83,7 @@ def buffer_answer(
         inflow: Events a second into the busiest buffer.
         flush_s: What a flush usually takes.
     """
-    capacity = _in_force(config) or stated
+    capacity = capacity_in_force(config) or stated
     if capacity is None or not inflow:
         return Answer(BUFFER, None, f"neither contract.capacity_events nor {SIZE} is known, or nothing came in")
     full_s = capacity / inflow
@@ -101,7 +101,8 @@ def buffer_answer(
     return Answer(BUFFER, False, f"not by itself: it holds {number(full_s)} s without a flush", evidence=evidence)
 
 
-def _in_force(config: TargetConfig | None) -> int | None:
+def capacity_in_force(config: TargetConfig | None) -> int | None:
+    """Return the events a buffer holds, by the configuration in force; None when it does not say."""
     text = "" if config is None else config.variables.get(SIZE, "")
     return int(text) if text.isdecimal() and int(text) > 0 else None
 

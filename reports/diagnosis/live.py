@@ -25,6 +25,7 @@ from reports.diagnosis.answer import (
     Answer,
     Said,
     buffer_answer,
+    capacity_in_force,
     ordered,
     slowness,
     weighed,
@@ -77,7 +78,8 @@ class Live:
 
     def rates_by_type(self) -> dict[str, float]:
         """Events a second by type, from the rise of each buffer's fill; empty when the target does not say."""
-        capacity, seconds = self.target.contract.capacity_events, self.watched.seconds
+        capacity = capacity_in_force(self.config) or self.target.contract.capacity_events
+        seconds = self.watched.seconds
         if capacity is None or not seconds:
             return {}
         return {kind: rise * capacity / seconds for kind, rise in self.watched.rise(TYPE_FILL, "type").items() if kind}

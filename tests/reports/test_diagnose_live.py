@@ -123,6 +123,14 @@ def test_a_smaller_buffer_than_stated_is_found() -> None:
     assert "not at its default: ICEBERG_BUFFER_SIZE=100 (default 2000)" in first.evidence
 
 
+def test_fill_is_of_the_capacity_in_force() -> None:
+    """A tenth of a buffer that was made larger is more events than a tenth of the one that the target file states."""
+    config = TargetConfig(variables={"ICEBERG_BUFFER_SIZE": "20000"}, defaults={})
+    watched = scrapes()
+    stated, in_force = Live(TARGET, watched).rates_by_type(), Live(TARGET, watched, config=config).rates_by_type()
+    assert in_force["click"] == pytest.approx(20 * stated["click"])
+
+
 def test_a_target_that_never_answers_is_the_suspect() -> None:
     """What it alone could say is unknown."""
     found = answers(scrapes(silent=range(21)))
