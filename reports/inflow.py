@@ -1,9 +1,16 @@
-"""How fast events come in: all of them, and those for the busiest buffer."""
+"""How fast events come in: all of them, and those for the busiest buffer; and how many a buffer holds."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import yaml
+
+from loadtests.records.errors import RecordError
+from loadtests.records.target_config import TargetConfig, read_target_config
 from reports.runrecords import RunRecords
 
+SIZE = "ICEBERG_BUFFER_SIZE"
 EQUAL_TYPES = 1 / 3
 """The share of the busiest type where a run does not record its mix: the three types of events in equal parts."""
 
@@ -23,3 +30,39 @@ def busiest_inflow(records: RunRecords) -> float | None:
     if not rate:
         return None
     return rate * (max(mix.values()) / sum(mix.values()) if mix else EQUAL_TYPES)
+
+
+def capacity_of(records: RunRecords) -> int | None:
+    """Return how many events a buffer held when the run began.
+
+    That is what the target says is in force, else what the scenario set, else what the contract states; None: nobody says.
+    """
+    stated = records.target.contract.capacity_events
+    return capacity_in_force(config_of(records)) or _whole(_set_by_scenario(records)) or stated
+
+
+def config_of(records: RunRecords) -> TargetConfig | None:
+    """Return the configuration that the target said was in force; None when it was not asked, or the record cannot be read."""
+    try:
+        return read_target_config(records.run.root)
+    except RecordError:
+        return None
+
+
+def capacity_in_force(config: TargetConfig | None) -> int | None:
+    """Return the events a buffer holds, by the configuration in force; None when it does not say."""
+    return None if config is None else _whole(config.variables.get(SIZE))
+
+
+def _whole(value: Any) -> int | None:
+    text = str(value)
+    return int(text) if text.isdecimal() and int(text) > 0 else None
+
+
+def _set_by_scenario(records: RunRecords) -> Any:
+    try:
+        plain = yaml.safe_load(records.run.scenario.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    env = plain.get("env") if isinstance(plain, dict) else None
+    return env.get(SIZE) if isinstance(env, dict) else None

@@ -15,7 +15,7 @@ from reports.alerts.assess import assess, section
 from reports.alerts.truth import truth_samples
 from reports.anomalies import groups
 from reports.event_checks import duplicate_causes, fate_of_missing
-from reports.inflow import offered_rate
+from reports.inflow import capacity_of, offered_rate
 from reports.obligations import ACKED
 from reports.reconcile import AGE_EDGES_S, Reconciliation
 from reports.run_checks import step_problem
@@ -66,7 +66,7 @@ def capacity(records: RunRecords, truth: Samples) -> dict[str, Any]:
     held = [_held(records, window, times, fill) for window in records.windows]
     offered = offered_rate(records)
     return {
-        "capacity_events": records.target.contract.capacity_events,
+        "capacity_events": capacity_of(records),
         "max_fill": round(float(fill.max()), 4) if len(fill) else None,
         "offered_events_per_s": offered,
         "refused_requests": len(history.refused_ns),
@@ -122,7 +122,7 @@ def _held(records: RunRecords, window: FaultWindow, times: Any, fill: Any) -> di
 
 def _forecast(records: RunRecords, refused_at_s: float | None, held_s: float) -> int | None:
     """Capacity that would hold `FORECAST_OUTAGE_S`: the one that was full after *held_s*, scaled."""
-    size = records.target.contract.capacity_events
+    size = capacity_of(records)
     if size is None or refused_at_s is None or held_s < 1:
         return None
     return round(size * FORECAST_OUTAGE_S / held_s)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 import msgspec
@@ -16,19 +17,23 @@ from chaos.alerting.rules import read_rules, rule_file
 from chaos.alerting.words import figures_of, metrics_of, table_for
 from loadtests.records.errors import RecordError
 from loadtests.records.target import Target, load_target
-from reports.alerts.assess import Assessment, Fired, RuleReport, assess, section
+from reports.alerts.assess import Assessment, Fired, RuleReport, assess, section, watched_span
 from reports.alerts.dashboard import dashboard_json
-from reports.errors import ReportError
+from reports.alerts.prometheus import ask_prometheus, differences
+from reports.errors import BadRequest, ReportError
 from reports.run_argument import find_run
 from reports.runrecords import RunRecords, read_run
 
 BAD_FILES = 254
+WIDTH = 140
+"""Where no terminal says how wide it is: in a file nothing needs to be cut."""
 
 
 @click.command(name="alerts")
 @click.argument("run", required=False)
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where run directories are.")  # fmt: skip
 @click.option("--rules", type=click.Path(path_type=Path, dir_okay=False), help="Judge this Prometheus rule file instead of our table.")  # fmt: skip
+@click.option("--prometheus", metavar="URL", help="Ask this Prometheus what the same alerts did in it while RUN went on, and say where it differs.")  # fmt: skip
 @click.option("--target", type=click.Path(path_type=Path, dir_okay=False), help="With --write: the target file whose metrics the rules name.")  # fmt: skip
 @click.option("--write", "write_to", type=click.Path(path_type=Path, dir_okay=False), help="Write our table as a Prometheus rule file for --target (or for the target of RUN).")  # fmt: skip
 @click.option("--dashboard", type=click.Path(path_type=Path, dir_okay=False), help="Write a Grafana dashboard for --target (or for the target of RUN).")  # fmt: skip
@@ -37,6 +42,7 @@ def main(
     run: str | None,
     runs: Path,
     rules: Path | None,
+    prometheus: str | None,
     target: Path | None,
     write_to: Path | None,
     dashboard: Path | None,
@@ -54,17 +60,35 @@ def main(
             raise click.UsageError("RUN is missing: a run directory, `last`, or a run id")
         records = read_run(find_run(runs, run))
         found = assess(records, None if rules is None else read_rules(rules))
+        theirs = None if prometheus is None else _asked(prometheus, records)
     except (AlertRuleError, ReportError) as error:
         _fail(error, error.exit_code)
     except RecordError as error:
         _fail(error, BAD_FILES)
+    differing = [] if theirs is None else list(differences(found.rules, theirs))
+    found = replace(found, findings=[*found.findings, *differing])
     if as_json:
-        click.echo(
-            msgspec.json.format(msgspec.json.encode(section(found, records.info.started_unix_ns / 1e9)), indent=2)
-        )
+        click.echo(msgspec.json.format(msgspec.json.encode(_plain(found, records, theirs)), indent=2))
     else:
-        show(found, records, Console(soft_wrap=False))
+        show(found, records, Console(soft_wrap=False, width=None if sys.stdout.isatty() else WIDTH), theirs)
     sys.exit(1 if found.findings else 0)
+
+
+def _asked(url: str, records: RunRecords) -> dict[str, Fired]:
+    if not url.startswith(("http://", "https://")):
+        raise BadRequest(f"--prometheus {url!r} is not an http or https URL.")
+    start_s, end_s = watched_span(records)
+    return ask_prometheus(url, start_s, end_s)
+
+
+def _plain(found: Assessment, records: RunRecords, theirs: dict[str, Fired] | None) -> dict[str, Any]:
+    zero_s = records.info.started_unix_ns / 1e9
+    plain = section(found, zero_s)
+    if theirs is not None:
+        for row in plain["rules"]:
+            fired_s = theirs.get(row["alert"], Fired()).fired_s
+            row["fired_in_prometheus_at_s"] = None if fired_s is None else round(fired_s - zero_s, 3)
+    return plain
 
 
 def _target(path: Path | None, records: RunRecords | None) -> Target:
@@ -96,14 +120,15 @@ def _keep(path: Path, text: str) -> None:
         raise ReportError(f"{path} cannot be written: {error.strerror}.") from error
 
 
-def show(found: Assessment, records: RunRecords, console: Console) -> None:
+def show(found: Assessment, records: RunRecords, console: Console, prometheus: dict[str, Fired] | None = None) -> None:
     """Print an assessment: one line a rule, times in seconds since the run began, then the findings."""
     zero_s = records.info.started_unix_ns / 1e9
     grid = Grid(box=None, pad_edge=False, header_style="bold")
-    for column in ("alert", "severity", "crossed", "fired", "cleared", "fired in truth", "lead"):
+    theirs = () if prometheus is None else ("in Prometheus",)
+    for column in ("alert", "severity", "crossed", "fired", "cleared", "fired in truth", *theirs, "lead"):
         grid.add_column(column, justify="left" if column in ("alert", "severity") else "right", no_wrap=True)
     for one in found.rules:
-        grid.add_row(*_row(one, zero_s))
+        grid.add_row(*_row(one, zero_s, prometheus))
     console.print(
         f"Alerts of {records.info.scenario} on {records.info.target}, run {records.info.run_id}; seconds since it began"
     )
@@ -118,10 +143,11 @@ def show(found: Assessment, records: RunRecords, console: Console) -> None:
         console.print(f"finding: {finding}", highlight=False)
 
 
-def _row(one: RuleReport, zero_s: float) -> tuple[str, ...]:
+def _row(one: RuleReport, zero_s: float, prometheus: dict[str, Fired] | None) -> tuple[str, ...]:
     truth = "-" if one.truth is None else _at(one.truth.fired_s, zero_s)
     lead = "" if one.lead_s is None else f"{one.lead_s:+.1f} s"
-    return (one.rule.name, one.rule.severity, *_episode(one.own, zero_s), truth, lead)
+    theirs = () if prometheus is None else (_at(prometheus.get(one.rule.name, Fired()).fired_s, zero_s),)
+    return (one.rule.name, one.rule.severity, *_episode(one.own, zero_s), truth, *theirs, lead)
 
 
 def _episode(fired: Fired, zero_s: float) -> tuple[str, str, str]:

@@ -17,6 +17,7 @@ from chaos.alerting.words import TRUTH
 from loadtests.records.errors import MissingRecord
 from loadtests.records.jsonl import read_jsonl
 from loadtests.records.recorded import content_of
+from reports.inflow import capacity_of
 from reports.keyset import windows
 from reports.obligations import ACKED, NEVER
 from reports.reconcile import FileKeys
@@ -87,7 +88,7 @@ def _with(files: list[FileKeys], producer: int, first: int, count: int) -> Itera
 def _add_pending(
     samples: Samples, records: RunRecords, grid: I64, pending: npt.NDArray[np.int64], names: tuple[str, ...]
 ) -> None:
-    capacity = records.target.contract.capacity_events
+    capacity = capacity_of(records)
     used = [index for index in range(len(names)) if pending[index].any()]
     for column, t_ns in enumerate(grid):
         at_s = records.unix_ns(int(t_ns)) / 1e9

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from loadtests.records.target_config import TargetConfig
+from reports.inflow import SIZE, capacity_in_force
 from reports.wording import number
 
 SPIKE = "Is there an unusual spike in events?"
@@ -69,9 +70,6 @@ def slowness(usual_ms: float, now_ms: float) -> float:
     return now_ms / max(usual_ms, 1.0) if slower else 0.0
 
 
-SIZE = "ICEBERG_BUFFER_SIZE"
-
-
 def buffer_answer(
     *, stated: int | None, config: TargetConfig | None, inflow: float | None, flush_s: float | None
 ) -> Answer:
@@ -99,12 +97,6 @@ def buffer_answer(
     if flush_s is not None and flush_s > full_s / 2:
         return Answer(BUFFER, True, "yes: it fills while a flush is under way", flush_s / full_s * SLOWER, evidence)
     return Answer(BUFFER, False, f"not by itself: it holds {number(full_s)} s without a flush", evidence=evidence)
-
-
-def capacity_in_force(config: TargetConfig | None) -> int | None:
-    """Return the events a buffer holds, by the configuration in force; None when it does not say."""
-    text = "" if config is None else config.variables.get(SIZE, "")
-    return int(text) if text.isdecimal() and int(text) > 0 else None
 
 
 def _changed(config: TargetConfig | None) -> list[str]:

@@ -25,13 +25,13 @@ from reports.diagnosis.answer import (
     Answer,
     Said,
     buffer_answer,
-    capacity_in_force,
     ordered,
     slowness,
     weighed,
 )
 from reports.diagnosis.probes import Probe, Probes
 from reports.diagnosis.watched import Watched
+from reports.inflow import capacity_in_force
 from reports.sections.volume import DEVIATIONS, GROWTH_MIN
 from reports.wording import number
 

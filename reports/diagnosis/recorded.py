@@ -14,10 +14,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from loadtests.records.errors import RecordError
 from loadtests.records.jsonl import read_jsonl
 from loadtests.records.ledger import RECORD, Outcome, Record
-from loadtests.records.target_config import TargetConfig, read_target_config
 from reports.diagnosis.answer import (
     CATALOG,
     NETWORK,
@@ -33,7 +31,7 @@ from reports.diagnosis.answer import (
     slowness,
     weighed,
 )
-from reports.inflow import busiest_inflow, offered_rate
+from reports.inflow import busiest_inflow, config_of, offered_rate
 from reports.runrecords import RunRecords
 from reports.sections.effects import Requests, gateway_requests
 from reports.sections.errors_logged import complaints
@@ -91,17 +89,10 @@ def _buffer(records: RunRecords) -> Answer:
     spent = stages_between(records, records.window.baseline_start_ns, records.window.inject_start_ns)
     return buffer_answer(
         stated=records.target.contract.capacity_events,
-        config=_config_of(records),
+        config=config_of(records),
         inflow=busiest_inflow(records),
         flush_s=spent.seconds_per_flush if spent is not None else None,
     )
-
-
-def _config_of(records: RunRecords) -> TargetConfig | None:
-    try:
-        return read_target_config(records.run.root)
-    except RecordError:
-        return None
 
 
 def _path(upstream: str, question: str, stages: tuple[str, ...]) -> Callable[[RunRecords], Answer]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from chaos.alerting.samples import Samples
 from chaos.alerting.words import TRUTH
+from reports.inflow import capacity_of
 from reports.runrecords import RunRecords
 
 THRESHOLDS = (0.5, 0.7, 0.9)
@@ -57,7 +58,7 @@ def _filled_by(types: dict[str, Any], highest: Any) -> list[dict[str, Any]]:
 
 def _overflow(records: RunRecords, offered: float | None) -> list[dict[str, Any]]:
     """Seconds until the buffer of the busiest type is full when nothing is flushed, at this rate and at multiples of it."""
-    capacity, hottest = records.target.contract.capacity_events, _hottest_share(records)
+    capacity, hottest = capacity_of(records), _hottest_share(records)
     if capacity is None or not offered or not hottest:
         return []
     return [

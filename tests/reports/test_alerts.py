@@ -18,6 +18,7 @@ from chaos.target import find_target
 from loadtests.records.ledger import Outcome
 from loadtests.records.series import SeriesWriter
 from loadtests.records.target import Metrics
+from loadtests.records.target_config import write_target_config
 from reports.alerts.__main__ import main
 from reports.alerts.assess import Assessment, RuleReport, assess
 from reports.alerts.dashboard import dashboard
@@ -86,6 +87,33 @@ def test_refusals_for_another_reason_are_not_an_overflow(run: HandMadeRun) -> No
 
     assert found.first_overflow_s is None
     assert [text for text in found.findings if "cannot be written" not in text] == []
+
+
+def test_fill_in_truth_is_of_the_capacity_in_force(run: HandMadeRun) -> None:
+    """Sixty events wait: more than half of the hundred that the target file states, little of the thousand that it was started with."""
+    scraped(run, [0.06] * 70)
+    write_target_config(run.run.root, {"ICEBERG_BUFFER_SIZE": "1000"}, {})
+    for first in range(0, 180, 10):
+        run.batch(first, 10, outcome=Outcome.ACKED, at=2)
+
+    found = assess(read(run))
+
+    assert not any("on the truth" in text for text in found.findings), found.findings
+    assert rule(found, "BufferAlmostFull").in_time_below_events_per_s == pytest.approx(1000 * 0.1 / 306, abs=0.01)
+
+
+def test_commits_that_never_arrived_do_not_make_the_target_a_liar(run: HandMadeRun) -> None:
+    """It says that flushes fail; whoever answers commits was never reached, so the truth has none that failed."""
+    scraped(run, [0.1] * 70)
+    writer = SeriesWriter(run.run.series, "flushes", "abcd1234")
+    for second in range(70):
+        writer.add(mono_ns(second), "target:failed_total", float(max(0, second - 5)))
+    writer.close()
+    records = read(run)
+    metrics = msgspec.structs.replace(METRICS, flushes_failed="failed_total")
+    found = assess(replace(records, target=msgspec.structs.replace(records.target, metrics=metrics)))
+    assert rule(found, "FlushFailing").own.fired_s is not None
+    assert not any("FlushFailing fired" in text for text in found.findings), found.findings
 
 
 def test_nobody_paged_is_a_finding(run: HandMadeRun) -> None:
