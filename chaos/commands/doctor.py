@@ -108,15 +108,31 @@ def show(report: Report, console: Console) -> None:
         )
 
 
+COUNTED = {
+    "snapshots": "snapshot",
+    "manifests": "manifest",
+    "data_files": "data file",
+    "rows_read": "row",
+    "bytes": "byte",
+    "unreferenced_objects": "unreferenced object",
+}
+"""What is counted of a table, and how one of it is called."""
+
+
+def count(number: int, what: str) -> str:
+    """Say how many, in figures."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def headline(report: Report) -> str:
     """One line: healthy or how many findings, and what was looked at."""
     figures = report.figures
+    number = {name: count(figures.get(name, 0), what) for name, what in COUNTED.items()}
     looked = (
-        f"{figures.get('snapshots', 0):,} snapshots, {figures.get('manifests', 0):,} manifests, "
-        f"{figures.get('data_files', 0):,} data files, {figures.get('rows_read', 0):,} rows {'counted' if report.quick else 'read'}, "
-        f"{figures.get('bytes', 0):,} bytes, {figures.get('unreferenced_objects', 0):,} unreferenced objects"
+        f"{number['snapshots']}, {number['manifests']}, {number['data_files']}, "
+        f"{number['rows_read']} {'counted' if report.quick else 'read'}, {number['bytes']}, {number['unreferenced_objects']}"
     )
     if report.healthy:
         return f"healthy   {escape(report.table)}: {looked}"
     total = sum(report.findings.counts.values())
-    return f"{total} finding{'s' if total != 1 else ''} in {escape(report.table)}: {looked}; what no look at the table alone can show: {len(INVISIBLE)} things, see --json"
+    return f"{count(total, 'finding')} in {escape(report.table)}: {looked}; what no look at the table alone can show: {len(INVISIBLE)} things, see --json"

@@ -94,11 +94,24 @@ def _foreign(seen: ManifestSeen, last_sequence_number: int) -> str | None:
         return f"it has partition spec {spec}, its manifest list says {seen.listed.partition_spec_id}"
     strangers = {one.snapshot_id for one in seen.entries if one.status == _ADDED} - {seen.listed.added_snapshot_id}
     if strangers:
-        return f"its entries were added by snapshot {min(map(str, strangers))}, its manifest list says {seen.listed.added_snapshot_id}"
+        reason = f"its entries were added by snapshot {min(map(str, strangers))}, its manifest list says {seen.listed.added_snapshot_id}"
+        return reason + _elsewhere(seen)
     late = [one.sequence_number for one in seen.entries if (one.sequence_number or 0) > last_sequence_number]
     if late:
         return f"an entry has the sequence number {late[0]}, the table's last is {last_sequence_number}"
     return None
+
+
+def _elsewhere(seen: ManifestSeen) -> str:
+    """Say where else the files lie: when two tables' manifests were exchanged, the other one is damaged as well."""
+    home = seen.path.partition("/metadata/")[0]
+    strays = sorted(
+        one.data_file.file_path for one in seen.entries if not one.data_file.file_path.startswith(f"{home}/")
+    )
+    if not strays:
+        return ""
+    other = strays[0].partition("/data/")[0]
+    return f"; its files lie below {other}: if that is another table, look at it too"
 
 
 def _miscounted(listed: ManifestFile, entries: tuple[ManifestEntry, ...]) -> str | None:

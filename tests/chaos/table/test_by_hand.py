@@ -150,7 +150,9 @@ def test_manifests_of_two_tables_that_were_exchanged_are_named_in_both(tmp_path:
     exchange(one, here, other, there)
     for lake, path in ((one, here), (other, there)):
         findings = diagnosed(lake.load()).findings.kept
-        assert {"manifest-foreign"} <= {found.name for found in findings if found.object == path}
+        [foreign] = [found for found in findings if found.object == path and found.name == "manifest-foreign"]
+        elsewhere = (other if lake is one else one).load().location()
+        assert foreign.detail.endswith(f"its files lie below {elsewhere}: if that is another table, look at it too")
 
 
 def test_manifest_lists_of_two_tables_that_were_exchanged_are_named_in_both(tmp_path: Path) -> None:
