@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NoReturn
@@ -16,7 +15,7 @@ from typing import Any, NoReturn
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
-from pyiceberg.io import FileIO, InputFile, load_file_io
+from pyiceberg.io import FileIO, load_file_io
 from pyiceberg.io.pyarrow import parquet_file_to_data_file, schema_to_pyarrow
 from pyiceberg.manifest import (
     DataFile,
@@ -39,6 +38,7 @@ from pyiceberg.table.snapshots import (
     Summary,
     update_snapshot_summaries,
 )
+from pyiceberg.table.update import AddSnapshotUpdate
 from pyiceberg.transforms import HourTransform, IdentityTransform
 from pyiceberg.types import BinaryType, NestedField, StringType, TimestamptzType
 
@@ -49,6 +49,7 @@ from collector.crashpoints import NONE, CrashPoints
 from collector.encode import FLUSH_ID_KEY, to_parquet
 from collector.errors import CommitUnknown, StoreUnavailable
 from collector.maintenance import SnapshotInfo, expirable
+from collector.memory import MemoryIO, MemoryOutput
 from collector.store import FileRef, Intent, Progress
 from collector.table import TableView, snapshot_id_of
 
@@ -215,14 +216,43 @@ class IcebergTable:
         path = f"{table.metadata.location}/data/{flush.flush_id}-{number:05d}.parquet"
         try:
             data = to_parquet(_conform(rows, schema_to_pyarrow(table.schema())), flush.flush_id)
-            data_file = parquet_file_to_data_file(_MemoryIO(path, data), table.metadata, path)
+            data_file = parquet_file_to_data_file(MemoryIO(path, data), table.metadata, path)
             _complete_partition(data_file, rows, table.metadata)
-            with table.io.new_output(path).create(overwrite=True) as stream:
-                stream.write(data)
+            _put(table.io, path, data)
         except Exception as exc:
             _unavailable(f"the data file {path} cannot be stored", exc)
         self._files[path] = data_file
         return FileRef(path, len(data), rows.num_rows)
+
+    def missing(self, flush: Progress) -> frozenset[str]:
+        """Ask for each object once; see ``table.Table``."""
+        intent = flush.intent
+        if intent is None:
+            return frozenset()
+        table = self._loaded()
+        if flush.state == "committed" and table.metadata.snapshot_by_id(snapshot_id_of(flush.flush_id)) is None:
+            return frozenset()
+        paths = [*(file.path for file in flush.files), *(path for path, _ in intent.objects)]
+        try:
+            return frozenset(path for path in paths if not table.io.new_input(path).exists())
+        except Exception as exc:
+            _unavailable("the object store does not say whether it has what was stored", exc)
+
+    def put_back(self, flush: Progress, missing: frozenset[str], rows: Callable[[int], pa.Table]) -> None:
+        """Data files first, the manifest list last; see ``table.Table``."""
+        table, intent = self._loaded(), flush.intent
+        assert intent is not None
+        try:
+            schema = schema_to_pyarrow(_schema_of(intent, table.metadata))
+            for file in flush.files:
+                if file.path in missing:
+                    number = int(file.path.rpartition("-")[2].removesuffix(".parquet"))
+                    _put(table.io, file.path, to_parquet(_conform(rows(number), schema), flush.flush_id))
+            for path, data in intent.objects:
+                if path in missing:
+                    _put(table.io, path, data)
+        except Exception as exc:
+            _unavailable("what is gone of a flush cannot be stored again", exc)
 
     def has(self, files: tuple[FileRef, ...]) -> bool:
         """Tell whether the files' statistics are at hand; see ``table.Table``."""
@@ -243,16 +273,22 @@ class IcebergTable:
         parent = metadata.current_snapshot()
         snapshot_id = snapshot_id_of(flush.flush_id)
         stem = f"{metadata.location}/metadata/flush-{flush.flush_id.replace('/', '-')}-{attempt}"
-        added, summary = self._added_manifest(table, flush, files, f"{stem}-m0.avro")
+        outputs = [MemoryOutput(f"{stem}-m{number}.avro") for number in range(2)]
+        added, summary = self._added_manifest(table, flush, files, outputs[0])
+        _put(table.io, outputs[0].location, outputs[0].data)
         self._crash("manifest.after_write")
         inherited = _sound_manifests(parent, table.io)
-        manifests = [added, *self._merge(table, snapshot_id, inherited, f"{stem}-m1.avro")]
+        manifests = [added, *self._merge(table, snapshot_id, inherited, outputs[1])]
+        if outputs[1].data:
+            _put(table.io, outputs[1].location, outputs[1].data)
         list_path = f"{metadata.location}/metadata/snap-{snapshot_id}-{attempt}-{_short_hash(stem)}.avro"
+        outputs.append(MemoryOutput(list_path))
         sequence = _last_sequence(metadata) + 1
         with write_manifest_list(
-            2, table.io.new_output(list_path), snapshot_id, parent.snapshot_id if parent else None, sequence, "deflate"
+            2, outputs[2], snapshot_id, parent.snapshot_id if parent else None, sequence, "deflate"
         ) as writer:
             writer.add_manifests(manifests)
+        _put(table.io, list_path, outputs[2].data)
         self._crash("manifest_list.after_write")
         previous = parent.summary.additional_properties if parent and parent.summary else None
         snapshot = {
@@ -270,6 +306,7 @@ class IcebergTable:
             parent=parent.snapshot_id if parent else None,
             table_uuid=str(metadata.table_uuid),
             attempt=attempt,
+            objects=tuple((output.location, output.data) for output in outputs if output.data),
         )
 
     def _request(self, flush: Progress, snapshot: dict[str, Any], metadata: TableMetadata) -> CommitTableRequest:
@@ -294,14 +331,12 @@ class IcebergTable:
         )
 
     def _added_manifest(
-        self, table: CatalogTable, flush: Progress, files: list[DataFile], path: str
+        self, table: CatalogTable, flush: Progress, files: list[DataFile], output: MemoryOutput
     ) -> tuple[ManifestFile, Summary]:
         metadata = table.metadata
         snapshot_id = snapshot_id_of(flush.flush_id)
         collector = SnapshotSummaryCollector()
-        with write_manifest(
-            2, metadata.spec(), metadata.schema(), table.io.new_output(path), snapshot_id, "deflate"
-        ) as writer:
+        with write_manifest(2, metadata.spec(), metadata.schema(), output, snapshot_id, "deflate") as writer:
             for file in files:
                 writer.add_entry(
                     ManifestEntry.from_args(
@@ -317,7 +352,7 @@ class IcebergTable:
         return writer.to_manifest_file(), summary
 
     def _merge(
-        self, table: CatalogTable, snapshot_id: int, manifests: list[ManifestFile], path: str
+        self, table: CatalogTable, snapshot_id: int, manifests: list[ManifestFile], output: MemoryOutput
     ) -> list[ManifestFile]:
         """Replace many small manifests by one, so that lists stay short; sizes grow in steps, never all at once."""
         metadata = table.metadata
@@ -330,9 +365,7 @@ class IcebergTable:
             return manifests
         if not entries:
             return manifests
-        with write_manifest(
-            2, metadata.spec(), metadata.schema(), table.io.new_output(path), snapshot_id, "deflate"
-        ) as writer:
+        with write_manifest(2, metadata.spec(), metadata.schema(), output, snapshot_id, "deflate") as writer:
             for entry in entries:
                 writer.existing(entry)
         merged = set(map(id, small))
@@ -392,36 +425,16 @@ class IcebergTable:
         return len(ids)
 
 
-class _MemoryIO(FileIO):
-    """One object in memory, so that a file's statistics are read before it is sent, not after."""
-
-    def __init__(self, location: str, data: bytes) -> None:
-        super().__init__()
-        self._file = _MemoryFile(location, data)
-
-    def new_input(self, location: str) -> InputFile:  # noqa: ARG002
-        return self._file
-
-    def new_output(self, location: str) -> NoReturn:
-        raise NotImplementedError(location)
-
-    def delete(self, location: object) -> NoReturn:
-        raise NotImplementedError(location)
+def _put(file_io: FileIO, path: str, data: bytes) -> None:
+    with file_io.new_output(path).create(overwrite=True) as stream:
+        stream.write(data)
 
 
-class _MemoryFile(InputFile):
-    def __init__(self, location: str, data: bytes) -> None:
-        super().__init__(location)
-        self._data = data
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def exists(self) -> bool:
-        return True
-
-    def open(self, seekable: bool = True) -> Any:  # noqa: ARG002
-        return io.BytesIO(self._data)
+def _schema_of(intent: Intent, metadata: TableMetadata) -> Schema:
+    """Return the schema for which the flush's data files were made."""
+    request = CommitTableRequest.model_validate_json(intent.body)
+    ids = [update.snapshot.schema_id for update in request.updates if isinstance(update, AddSnapshotUpdate)]
+    return next((one for one in metadata.schemas if one.schema_id in ids), metadata.schema())
 
 
 def _conform(rows: pa.Table, target: pa.Schema) -> pa.Table:

@@ -7,6 +7,9 @@ confirmation leaves it undecided, and it settles itself:
 * If main still is where the request expects it, the identical request is sent again; it can be applied once at most.
 * If main has moved on, the old request can never be applied, and a new one is built on the new head.
 
+Its events leave the buffer once everything that its snapshot refers to was seen to be stored. What somebody has deleted meanwhile,
+as a clean-up of orphans does during a long outage, is stored again at the same place: before a request is repeated, and after it landed.
+
 An undecided flush holds back later flushes of this collector, never its ingest. Attempts go on for ever, with full
 jitter up to ``max_backoff_s``.
 """
@@ -272,7 +275,7 @@ class Flusher:
         except CommitUnknown as exc:
             outcome, error = "undecided", str(exc)
         except (StoreUnavailable, OSError) as exc:
-            sent = (self._buffer.outstanding or flush).progress.state == "intent"
+            sent = (self._buffer.outstanding or flush).progress.state in ("intent", "committed")
             outcome, error = ("undecided" if sent else "failed"), str(exc)
         flush = self._buffer.outstanding or flush
         if outcome == "committed":
@@ -298,12 +301,14 @@ class Flusher:
         """Take a flush from wherever it is to cleared, or raise."""
         if flush.progress.state != "committed":
             flush = self._land(flush)
+        self._keep_stored(flush)
         with self._timed("checkpoint"):
             self._buffer.clear(flush)
         return flush
 
     def _land(self, flush: Flush) -> Flush:
-        if self._view is None or self._failures or flush.progress.state == "intent":
+        again = self._view is None or self._failures > 0 or flush.progress.state == "intent"
+        if again:
             with self._timed("load_table"):
                 view = self._refresh()
             self._crash("settle.after_load")
@@ -311,6 +316,7 @@ class Flusher:
                 return self._buffer.record_committed(flush, snapshot_id_of(flush.id))
             intent = flush.progress.intent
             if intent is not None and view.uuid == intent.table_uuid and view.head == intent.parent:
+                self._keep_stored(flush)
                 return self._send(flush)
             # main has moved past the request's parent, or the table is another one: the request is dead
         flush = self._write(flush)
@@ -320,6 +326,8 @@ class Flusher:
             intent = self._table.prepare(flush.progress, flush.progress.files, flush.progress.attempts)
         with self._timed("checkpoint"):
             flush = self._buffer.record_intent(flush, intent)
+        if again:
+            self._keep_stored(flush)
         return self._send(flush)
 
     def _write(self, flush: Flush) -> Flush:
@@ -349,6 +357,16 @@ class Flusher:
             file = self._table.write(flush.progress, number, rows)
         self._crash("put.after")
         return file, refused
+
+    def _keep_stored(self, flush: Flush) -> None:
+        """Store again what somebody has deleted: before its commit, no reference keeps a file from a clean-up of orphans."""
+        with self._timed("verify"):
+            missing = self._table.missing(flush.progress)
+            if missing:
+                log.error("objects of flush %s are gone; stored again: %s", flush.id, ", ".join(sorted(missing)))
+                self._table.put_back(
+                    flush.progress, missing, lambda number: to_rows(self._buffer.read(flush.parts[number])[0]).table
+                )
 
     def _send(self, flush: Flush) -> Flush:
         assert flush.progress.intent is not None

@@ -82,12 +82,14 @@ class Intent(msgspec.Struct, frozen=True):
         parent: Snapshot the request builds on, None for an empty table.
         table_uuid: The table it was built for.
         attempt: Counts the different requests made for one flush, from 0.
+        objects: Path and bytes of the manifests and the manifest list that the request refers to and that were written for it.
     """
 
     body: bytes
     parent: int | None
     table_uuid: str
     attempt: int
+    objects: tuple[tuple[str, bytes], ...] = ()
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -75,6 +76,22 @@ class Table(Protocol):
         """Send a commit request; returns only when it is certain that the flush landed.
 
         Raises ``CommitUnknown`` for everything else: no answer, a refusal, a truncated answer.
+        """
+        ...
+
+    def missing(self, flush: Progress) -> frozenset[str]:
+        """Return the paths of what the flush stored, its request refers to, and the object store has no more.
+
+        Nothing is missing of a flush without a request, nor of one whose snapshot was expired since it landed.
+        Raises ``StoreUnavailable``.
+        """
+        ...
+
+    def put_back(self, flush: Progress, missing: frozenset[str], rows: Callable[[int], pa.Table]) -> None:
+        """Store again, the same objects at the same paths, what is ``missing``. Raises ``StoreUnavailable``.
+
+        Args:
+            rows: The rows of a data file, by its number.
         """
         ...
 

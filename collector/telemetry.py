@@ -27,8 +27,9 @@ PARTITION_SERIES_MAX = 50
 REASONS = ("invalid", "too_large", "too_slow", "buffer_full", "buffer_unavailable", "overloaded", "draining")
 OUTCOMES = ("committed", "failed", "undecided")
 TRIGGERS = ("size", "age", "request", "retry")
-STAGES = ("load_table", "encode", "put", "manifests", "commit", "checkpoint")
-"""In the order of a flush: read the table, read and decode events, store data files, store manifests, ask the catalog, note it down."""
+STAGES = ("load_table", "encode", "put", "manifests", "commit", "verify", "checkpoint")
+"""In the order of a flush: read the table, read and decode events, store data files, store manifests, ask the catalog, see that all
+of it is still stored, note it down."""
 _DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _VERSION = "0.1.0"
 

@@ -91,6 +91,7 @@ REFERENCE: dict[str, Callable[[], list[reference.Patch]]] = {
     "ignores-totals": reference.ignores_totals,
     "builds-on-nothing": reference.builds_on_nothing,
     "merges-what-it-can": reference.merges_what_it_can,
+    "trusts-its-uploads": reference.trusts_its_uploads,
     "flush-lies": operating.flush_lies,
     "exports-too-little": operating.exports_too_little,
     "replays-again": operating.replays_again,

@@ -133,6 +133,15 @@ class DirectoryTable:
         }
         return Intent(json.dumps(body).encode(), body["parent"], body["uuid"], attempt)
 
+    def missing(self, flush: Progress) -> frozenset[str]:
+        if self.store_down:
+            raise StoreUnavailable("the store is down")
+        return frozenset(file.path for file in flush.files if not (self.root / "objects" / file.path).exists())
+
+    def put_back(self, flush: Progress, missing: frozenset[str], rows: Callable[[int], pa.Table]) -> None:
+        for path in missing:
+            self.write(flush, number := int(path.rpartition("-")[2].removesuffix(".json")), rows(number))
+
     def commit(self, flush: Progress, intent: Intent) -> None:
         self.crash("commit.before_send")
         self.posts += 1

@@ -27,6 +27,7 @@ from pyiceberg.exceptions import (
     UnauthorizedError,
 )
 from pyiceberg.table import Table as CatalogTable
+from pyiceberg.types import StringType
 
 from collector.buffer import Buffer
 from collector.catalog import MAX_ERROR_BYTES, BoundedAdapter, BoundedRestCatalog
@@ -72,8 +73,11 @@ class ScriptedCatalog(SqlCatalog):
 
     script: list[tuple[bool, Exception]]
     after_next_load: Callable[[], None] | None = None
+    before_commit: Callable[[], None] | None = None
 
     def commit_table(self, table: CatalogTable, requirements: Any, updates: Any) -> Any:
+        if self.before_commit is not None:
+            self.before_commit()
         if not getattr(self, "script", None):
             return super().commit_table(table, requirements, updates)
         applied, answer = self.script.pop(0)
@@ -125,6 +129,112 @@ def running(world: World, name: str = "a", **options: Any) -> Iterator[tuple[Buf
         yield buffer, flusher, table
     finally:
         buffer.close()
+
+
+def test_what_is_gone_is_stored_again_before_a_request_is_repeated(world: World) -> None:
+    """A clean-up of orphans came while the catalog did not answer: the same objects are at the same paths when it is asked again."""
+    with running(world) as (buffer, flusher, _):
+        land(world, buffer, flusher, 0)
+        before, seen = stored(world), []
+        world.catalog.script = [(False, ServiceUnavailableError("503"))]
+        world.catalog.before_commit = lambda: seen.append(stored(world))
+        land(world, buffer, flusher, 10, then=lambda: cleaned(world, before))
+    assert seen[-1] == seen[0]
+    assert world.ids() == ids_of(20)
+
+
+def test_what_is_gone_is_stored_again_after_its_commit_landed(world: World) -> None:
+    """A clean-up that had looked before the commit deletes what it refers to: the events are still in the buffer, so nothing is lost."""
+    with running(world) as (buffer, flusher, _):
+        land(world, buffer, flusher, 0)
+        before, seen = stored(world), []
+        world.catalog.script = [(True, CommitStateUnknownException("504"))]
+        world.catalog.before_commit = lambda: seen.append(stored(world))
+        land(world, buffer, flusher, 10, then=lambda: cleaned(world, before))
+    assert stored(world) == seen[-1]
+    assert world.ids() == ids_of(20)
+
+
+def test_what_is_gone_is_stored_again_after_a_restart_and_a_change_of_schema(world: World) -> None:
+    """The bytes are those that the manifests describe, although the table has one column more by now."""
+    with running(world) as (buffer, flusher, _):
+        land(world, buffer, flusher, 0)
+        before, seen = stored(world), []
+        world.catalog.script = [(False, ServiceUnavailableError("503"))]
+        world.catalog.before_commit = lambda: seen.append(stored(world))
+        buffer.submit(events(10, 10)).result()
+        flusher.request_flush()
+        assert flusher.step()[0].outcome == "undecided"
+    cleaned(world, before)
+    with world.catalog.load_table("ns.events").update_schema() as update:
+        update.add_column("note", StringType())
+    with running(world) as (buffer, flusher, _):
+        flush_until_empty(buffer, flusher, world.clock)
+    assert seen[-1] == seen[0]
+    assert world.ids() == ids_of(20)
+
+
+def test_what_is_gone_is_stored_again_when_main_has_moved_on(world: World) -> None:
+    """The data files are stored already, so the new request refers to them: they are there when it is sent."""
+    with running(world) as (buffer, flusher, _), running(world, "b") as (other, others, _):
+        land(world, buffer, flusher, 0)
+        before, seen = stored(world), []
+        world.catalog.script = [(False, ServiceUnavailableError("503"))]
+
+        def meanwhile() -> None:
+            cleaned(world, before)
+            land(world, other, others, 20)
+            world.catalog.before_commit = lambda: seen.append(stored(world))
+
+        land(world, buffer, flusher, 10, then=meanwhile)
+    assert {path: stored(world)[path] for path in seen[-1]} == seen[-1]
+    assert sum(path.endswith(".parquet") for path in seen[-1]) == 3
+    assert world.ids() == ids_of(30)
+
+
+def test_what_expired_since_it_landed_is_not_stored_again(world: World) -> None:
+    """Its files are gone by right; nothing of it is missing."""
+    with running(world) as (buffer, flusher, table):
+        world.catalog.script = [(True, CommitStateUnknownException("504"))]
+        buffer.submit(events(0, 10)).result()
+        flusher.request_flush()
+        flusher.step()
+        flush = buffer.outstanding
+        assert flush is not None
+        committed = msgspec.structs.replace(flush.progress, state="committed")
+        table.refresh()
+        assert table.missing(committed) == frozenset()
+        cleaned(world, {})
+        assert len(table.missing(committed)) == 3
+        elsewhere = msgspec.structs.replace(committed, flush_id="a/9/9")
+        assert table.missing(elsewhere) == frozenset()
+
+
+def stored(world: World) -> dict[str, bytes]:
+    """Every object below the warehouse that a flush stores, with its bytes."""
+    found = sorted((world.root / "warehouse").rglob("*"))
+    return {str(path): path.read_bytes() for path in found if path.suffix in (".parquet", ".avro")}
+
+
+def cleaned(world: World, kept: dict[str, bytes]) -> None:
+    """Delete every other such object."""
+    for path in stored(world):
+        if path not in kept:
+            Path(path).unlink()
+
+
+def land(world: World, buffer: Buffer, flusher: Flusher, first: int, then: Callable[[], None] | None = None) -> None:
+    """Flush ten events; *then* happens after the first attempt, which must not be a clean one."""
+    buffer.submit(events(first, 10)).result()
+    flusher.request_flush()
+    if then is not None:
+        assert flusher.step()[0].outcome == "undecided"
+        then()
+    flush_until_empty(buffer, flusher, world.clock)
+
+
+def ids_of(count: int) -> list[str]:
+    return sorted(one.id for one in events(0, count))
 
 
 @pytest.mark.parametrize("applied", [True, False], ids=["landed", "not landed"])

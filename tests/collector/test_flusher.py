@@ -87,6 +87,24 @@ def test_a_lost_answer_is_settled_by_looking(bench: Bench) -> None:
     assert (settled.outcome, settled.events, bench.table.posts) == ("committed", 5, 1)
 
 
+def test_events_stay_until_what_refers_to_them_is_seen_to_be_stored(bench: Bench) -> None:
+    """A landed flush whose files are gone, and a store that does not answer: undecided, then stored again, and only then cleared."""
+    bench.table.script = ["applied"]
+    bench.post(events(0, 5))
+    bench.flusher.request_flush()
+    bench.flusher.step()
+    for path in (bench.root / "table" / "objects").iterdir():
+        path.unlink()
+    bench.table.store_down = True
+    bench.clock.advance(20)
+    assert [r.outcome for r in bench.flusher.step()] == ["undecided"]
+    assert bench.buffer.outstanding is not None
+    assert bench.buffer.outstanding.progress.state == "committed"
+    bench.restart()
+    flush_until_empty(bench.buffer, bench.flusher, bench.clock)
+    assert len(bench.table.rows()) == 5
+
+
 def test_a_zombie_that_lands_late_is_not_doubled(bench: Bench) -> None:
     """A request that is applied after its answer was given up lands once, whatever was sent in between."""
     bench.table.script = ["held", "ok"]
@@ -296,7 +314,7 @@ def test_a_flush_says_what_made_it_due_and_where_its_time_went(bench: Bench) -> 
     bench.clock.advance(30)
     (aged,) = bench.flusher.step()
     assert aged.trigger == "age"
-    assert set(aged.stages_s) == {"encode", "put", "manifests", "commit", "checkpoint"}
+    assert set(aged.stages_s) == {"encode", "put", "manifests", "commit", "verify", "checkpoint"}
     bench.table.script = ["applied"]
     bench.post(events(600, 5))
     bench.flusher.request_flush()
@@ -304,4 +322,4 @@ def test_a_flush_says_what_made_it_due_and_where_its_time_went(bench: Bench) -> 
     bench.clock.advance(20)
     (settled,) = bench.flusher.step()
     assert (settled.trigger, settled.outcome) == ("retry", "committed")
-    assert set(settled.stages_s) == {"load_table", "checkpoint"}
+    assert set(settled.stages_s) == {"load_table", "verify", "checkpoint"}
