@@ -20,6 +20,7 @@ from reports.diagnosis.answer import (
     CATALOG,
     NETWORK,
     R2,
+    SCORE_FULL,
     SLOWER,
     SPIKE,
     STILL,
@@ -35,7 +36,7 @@ from reports.inflow import busiest_inflow, config_of, offered_rate
 from reports.runrecords import RunRecords
 from reports.sections.effects import Requests, gateway_requests
 from reports.sections.errors_logged import complaints
-from reports.sections.stages import Spent, stages_between
+from reports.sections.stages import Spent, restarts, stages_between
 from reports.sections.volume import volume_section
 from reports.wording import elapsed, number
 
@@ -126,7 +127,11 @@ def _unanswered(records: RunRecords) -> Requests:
 
 
 def _silences(records: RunRecords) -> list[tuple[int, int]]:
-    """Return the spans in which the target left scrapes without an answer: from the last that it answered to the next."""
+    """Return the spans in which the target was down: from the last scrape that it answered to the next, which found it begun anew."""
+    return _unanswered_scrapes(records) + restarts(records)
+
+
+def _unanswered_scrapes(records: RunRecords) -> list[tuple[int, int]]:
     times, up = records.sample("target_up")
     order = np.argsort(times, kind="stable")
     times, good = times[order], np.flatnonzero(up[order] > 0)
@@ -197,10 +202,14 @@ def _standing_still(records: RunRecords) -> Answer:
     if len(up):
         silent = int((up == 0).sum())
         said.append((100.0 * silent / len(up), f"it answered {len(up) - silent} of {len(up)} scrapes"))
+    began = _begun_anew(records)
+    if began:
+        said.append((20.0 * began, f"it began anew {'once' if began == 1 else f'{began} times'} while traffic flowed"))
     pause = _longest_pause(records)
     if pause is not None:
         usual_s, longest_s, when_ns = pause
         score = longest_s / max(usual_s, 1.0) if longest_s > max(SLOWER * usual_s, 5.0) else 0.0
+        score = min(score, SCORE_FULL / 2)  # a symptom: whoever fails altogether comes first
         at = elapsed(max(when_ns - records.info.started_mono_ns, 0) / 1e9)
         said.append(
             (
@@ -211,6 +220,11 @@ def _standing_still(records: RunRecords) -> Answer:
     return weighed(
         STILL, said, unknown="the target has no metrics endpoint, and no commit was seen", bad="no", good="yes"
     )
+
+
+def _begun_anew(records: RunRecords) -> int:
+    end = records.window.traffic_end_ns or records.end_ns
+    return len({first for first, _ in restarts(records) if first < end})
 
 
 def _longest_pause(records: RunRecords) -> tuple[float, float, int] | None:

@@ -36,10 +36,11 @@ def complaints(run: RunDir) -> dict[str, Complaints]:
     kinds: dict[str, Counter[str]] = {side: Counter() for side in _SIDES}
     for line in _lines(run.logs / "target.log"):
         if _COMPLAINT.search(line):
+            said = _sentence(line)  # its other fields name every side: stages of the flush, the logger
             # A message about a commit may name the table's s3:// location: the catalog is asked first.
-            side = next((side for side in ("catalog", "r2") if _SIDES[side].search(line)), None)
+            side = next((side for side in ("catalog", "r2") if _SIDES[side].search(said)), None)
             if side is not None:
-                kinds[side][_DIGITS.sub("#", _sentence(line))[:200]] += 1
+                kinds[side][_DIGITS.sub("#", said)[:200]] += 1
     return {side: Complaints(sum(found.values()), found.most_common(1)[0][0]) for side, found in kinds.items() if found}
 
 

@@ -53,6 +53,21 @@ def counters_between(records: RunRecords, prefix: str, begin_ns: int | None, end
     return found
 
 
+def restarts(records: RunRecords) -> list[tuple[int, int]]:
+    """Return the spans between two scrapes in which the target began anew, also when it answered both: a counter of its own fell."""
+    if not records.run.series.is_dir():
+        return []
+    table = read_series(records.run.series)
+    names = np.asarray(table["name"].to_pylist(), dtype=object)
+    times, values = table["t_ns"].to_numpy(), table["value"].to_numpy()
+    spans: set[tuple[int, int]] = set()
+    for name in {name for name in names if name.startswith("target:") and "_total" in name}:
+        mine = np.flatnonzero(names == name)
+        fell = np.flatnonzero(np.diff(values[mine]) < 0)
+        spans |= {(int(times[mine[at]]), int(times[mine[at + 1]])) for at in fell}
+    return sorted(spans)
+
+
 def stages_section(records: RunRecords) -> dict[str, Any]:
     """Return stages before and from the first fault on, in milliseconds a flush, and attempts by trigger."""
     begin, inject, end = records.window.baseline_start_ns, records.window.inject_start_ns, records.window.traffic_end_ns

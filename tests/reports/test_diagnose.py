@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,42 @@ def test_clients_without_an_answer_point_at_a_target_that_is_down(run: HandMadeR
         writer.add(mono_ns(second + 0.5), "target_up", float(not 20 <= second < 30))
     writer.close()
     assert [question.partition(" answer")[0] for question in suspects(run)] == [STILL]
+
+
+def test_a_restart_between_two_scrapes_is_no_network_trouble(run: HandMadeRun) -> None:
+    """Every scrape was answered; that the target began anew shows in a counter that fell."""
+    sent(run, 10, end=20)
+    run.unknown(*range(5000, 5010), at=20.5)
+    sent(run, 10, begin=21, first=1000)
+    writer = SeriesWriter(run.run.series, "target", "abcd1234")
+    for second in range(60):
+        writer.add(mono_ns(second), "target_up", 1.0)
+        writer.add(mono_ns(second), "target:accepted_total", float(second if second <= 20 else second - 20))
+    writer.close()
+    (found,) = [answer for answer in answers(run) if answer.suspect]
+    assert found.question.startswith(STILL)
+    assert "began anew once" in found.answer
+
+
+def test_an_outage_of_the_catalog_comes_before_the_commits_that_are_missing_for_it(run: HandMadeRun) -> None:
+    """However long the pause was: the cause before its symptom. What fails at the object store is not said of the catalog."""
+    sent(run, 10)
+    log = JsonlWriter(run.run.gateway_log, "gateway", "abcd1234")
+    for second in (2, 3, 4, 5, 59.9):
+        line = {"n": 1, "upstream": "catalog", "verb": "POST", "path": "/x", "object": "commit", "outcome": "passed"}
+        log.append({"t_ns": mono_ns(second), **line, "status": 200, "ms": 5.0})
+    log.close()
+    refused = {"level": "error", "error": "the table cannot be loaded: connection refused", "stages_s": {"put": 1}}
+    denied = {
+        "level": "error",
+        "error": "the manifests cannot be stored: AWS Error ACCESS_DENIED",
+        "stages_s": {"load_table": 1},
+    }
+    (run.run.logs / "target.log").write_text((json.dumps(refused) + "\n") * 20 + json.dumps(denied) + "\n")
+    found = [answer for answer in answers(run) if answer.suspect]
+    assert found[0].question.startswith(CATALOG)
+    assert [answer.question for answer in found if answer.question.startswith(STILL)]
+    assert "20 lines" in found[0].answer
 
 
 def test_a_buffer_that_is_configured_smaller_than_stated_is_found(tmp_path: Path) -> None:
