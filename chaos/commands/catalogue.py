@@ -126,11 +126,11 @@ def _chosen(names: tuple[str, ...], tier: str) -> list[FaultSpec]:
 
 def _by_stack(trials: Sequence[Trial], stack: str | None) -> Iterator[tuple[str, list[Trial]]]:
     """Yield the trials of each stack: the one that was asked for, else the one on which their fault takes effect."""
-    groups: dict[str, list[Trial]] = {}
+    groups: dict[str, list[Trial]] = {STACK: []}
     for trial in trials:
         where = stack or catalogue()[trial.fault].micro.stack or STACK
         groups.setdefault(where, []).append(trial)
-    yield from groups.items()
+    yield from ((where, some) for where, some in groups.items() if some)
 
 
 def _check_stack(stack: str) -> None:

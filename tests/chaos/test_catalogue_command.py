@@ -25,13 +25,15 @@ class FakePool:
     words: Callable[[Trial], Word]
     ends_with: BaseException | None
     trials: list[Trial]
+    stacks: dict[str, list[str]]
     jobs: int
 
     def __init__(self, workplace: Any, *, jobs: int, listener: Callable[[Event], None]) -> None:
-        type(self).jobs, self._listener = jobs, listener
+        type(self).jobs, self._listener, self._stack = jobs, listener, workplace.stack
 
     def run(self, trials: Sequence[Trial]) -> None:
-        type(self).trials = list(trials)
+        type(self).trials += trials
+        self.stacks[self._stack] = [one.fault for one in trials]
         for trial in trials:
             self._listener(Event(0, trial, "begins"))
             word = type(self).words(trial)
@@ -51,6 +53,7 @@ def pool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[FakePool]:
     """Trials without stacks, in an empty directory."""
     monkeypatch.chdir(tmp_path)
     FakePool.words, FakePool.ends_with, FakePool.trials = staticmethod(as_it_should_be), None, []
+    FakePool.stacks = {}
     monkeypatch.setattr(campaign, "Pool", FakePool)
     monkeypatch.setattr(command, "kills", lambda: KILLS)
     monkeypatch.setattr(command, "FILE", mutants(tmp_path / "mutants.py"))
@@ -115,10 +118,30 @@ def test_what_is_not_as_it_should_be_is_explained_and_is_the_exit_code(
 def test_the_tiers(capsys: pytest.CaptureFixture[str]) -> None:
     """quick is the default; nightly has everything but what only the owner of a target can do."""
     for arguments, tiers in (([], ["quick"]), (["--tier", "nightly"], ["quick", "nightly"])):
+        FakePool.trials = []
         run(capsys, *arguments)
         assert {one.fault for one in FakePool.trials} == {
             name for name, spec in catalogue().items() if spec.micro.tier in tiers
         }
+
+
+def test_a_fault_is_tried_on_the_stack_where_it_takes_effect(capsys: pytest.CaptureFixture[str]) -> None:
+    """After the others; on another stack only if that was asked for."""
+    assert run(capsys, "metadata-deleted", "slow-r2", "--no-mutants")[0] == 0
+    assert FakePool.stacks == {"seaweedfs": ["slow-r2"], "moto": ["metadata-deleted"]}
+
+    FakePool.stacks = {}
+    run(capsys, "metadata-deleted", "slow-r2", "--no-mutants", "--stack", "seaweedfs")
+    assert {stack: sorted(faults) for stack, faults in FakePool.stacks.items()} == {
+        "seaweedfs": ["metadata-deleted", "slow-r2"]
+    }
+
+
+def test_when_it_is_stopped_no_other_stack_is_started(capsys: pytest.CaptureFixture[str]) -> None:
+    """By a person, or by a run that somebody halted."""
+    FakePool.ends_with = KeyboardInterrupt()
+    assert run(capsys, "metadata-deleted", "slow-r2", "--no-mutants")[0] == 2
+    assert list(FakePool.stacks) == ["seaweedfs"]
 
 
 def test_without_mutants_only_the_reference_is_tried(capsys: pytest.CaptureFixture[str]) -> None:
