@@ -55,6 +55,36 @@ def test_damage_is_noticed_mended_and_judged(stack: str, scenario: str, tmp_path
     assert f"noticed by the {damage['noticed_first_by']} after" in "\n".join(verdict["first_screen"])
 
 
+@pytest.mark.parametrize("stack", ["seaweedfs", "moto"])
+def test_a_lost_data_file_comes_back_from_an_export(stack: str, tmp_path: Path) -> None:
+    """Noticed, mended without a loss, and the report says by whom and when."""
+    verdict = verdict_of(stack, "data-file-corruption", tmp_path)
+    assert verdict["verdict"] == "PASS", verdict["first_screen"]
+    [damage] = verdict["sections"]["recovery"]["damage"]
+    assert 0 <= damage["doctor_s"] <= damage["mitigated_s"] <= damage["recovered_s"]
+
+
+@pytest.mark.parametrize("stack", ["seaweedfs", "moto"])
+def test_a_data_file_that_nobody_has_a_copy_of_is_lost_as_the_repair_says(stack: str, tmp_path: Path) -> None:
+    """The verdict is about the events that are gone, the drill about their number; nothing else is wrong."""
+    verdict = verdict_of(stack, "data-file-lost", tmp_path)
+    checks = {one["id"]: one for one in verdict["checks"]}
+    failed = [name for name, one in checks.items() if one["verdict"] == "FAIL"]
+    assert failed == ["events.lost"], verdict["first_screen"]
+    [damage] = verdict["sections"]["recovery"]["damage"]
+    assert 0 <= damage["doctor_s"] <= damage["mitigated_s"] <= damage["recovered_s"]
+    said = next(one for one in checks["drill.repair-the-table"]["evidence"] if one.startswith("accounted: "))
+    lost = checks["events.lost"]["counts"]["lost"]
+    assert said == f"accounted: holds, {lost} acknowledged events are missing, the repair said {lost} rows"
+
+
+@pytest.mark.parametrize(("stack", "scenario"), [("moto", "table-recreated"), ("seaweedfs", "orphan-cleaner")])
+def test_what_others_do_to_the_table_costs_no_event(stack: str, scenario: str, tmp_path: Path) -> None:
+    """The reference collector stands it."""
+    verdict = verdict_of(stack, scenario, tmp_path)
+    assert verdict["verdict"] == "PASS", verdict["first_screen"]
+
+
 def test_metadata_that_the_catalog_does_not_read_is_no_damage(tmp_path: Path) -> None:
     """On a catalog with a copy of its own the step is void, and the drill finds nothing to repair; no event is missing."""
     verdict = verdict_of("seaweedfs", "metadata-corruption", tmp_path)

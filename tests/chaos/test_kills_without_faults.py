@@ -35,6 +35,7 @@ BY_DRILL = (
     ("export-clear-replay", "exports-too-little", "events.lost"),
     ("export-clear-replay", "replays-again", "events.duplicated"),
     ("reset-accounted", "reset-lies", "drill.reset-accounted"),
+    ("restore-from-export", "exports-too-little", "drill.restore-from-export"),
 )
 """Drills, what each kills, and by which check."""
 
