@@ -103,7 +103,8 @@ def _expect(entries: Sequence[Entry], preset: str | None, within: str) -> int:
 def _table(entries: Sequence[Entry], *, wide: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("began (UTC)", "verdict", "scenario", "target", "took", "run"):
-        table.add_column(column, no_wrap=True)
+        whole = column in ("began (UTC)", "run")  # the others may take two lines on a narrow terminal
+        table.add_column(column, no_wrap=whole, overflow="fold")
     if wide:
         table.add_column("in a sentence", overflow="ellipsis", no_wrap=True)
     for entry in entries:

@@ -20,7 +20,7 @@ def verdict_text(entry: Entry) -> str:
         return "none"
     if entry.expect in (None, Verdict.PASS):
         return entry.verdict.value
-    return f"{entry.verdict} ({'as expected' if entry.verdict is entry.expect else f'expected {entry.expect}'})"
+    return f"{entry.verdict} ({'expected' if entry.verdict is entry.expect else f'must {entry.expect}'})"
 
 
 def duration_text(seconds: float) -> str:

@@ -174,7 +174,7 @@ def test_a_target_that_had_to_fail_is_no_failure_unless_it_passed(tmp_path: Path
     assert integrity(read_history(tmp_path)) == []
     assert CliRunner().invoke(trend, ["--runs", str(tmp_path)]).exit_code == 0
     shown = CliRunner().invoke(history, ["--runs", str(tmp_path)]).output
-    assert "FAIL (as expected)" in shown
+    assert "FAIL (expected)" in shown
     found = read_history(tmp_path)
     assert "Failures" not in history_page(found, trends_of(found), "all")
 
