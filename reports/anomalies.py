@@ -121,7 +121,7 @@ def _group(records: RunRecords, name: str, key: _Key, members: Sequence[Range]) 
     stage, cause, near = key
     files = {n: records.by_number[n] for one in members for n in one.files}
     commits = [records.mono_ns(f.unix_ms) for f in files.values() if f.unix_ms is not None]
-    acks = [one.acked_ns for one in members if one.acked_ns is not None]
+    acks = [t for one in members for t in (one.acked_ns, one.acked_last_ns) if t is not None]
     times = commits if commits and name != "missing" else acks
     flushes: Counter[str] = Counter(flush for f in files.values() for flush in f.flush_ids)
     return Group(

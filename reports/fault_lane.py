@@ -1,7 +1,7 @@
 """The first lane: phases as a ribbon, and below it the faults, each a bar of its own.
 
-A dozen faults have a row each. More of them share rows where they do not overlap, and the rows get lower, so that a hundred
-faults take no more room than a dozen.
+A dozen faults have a row each. More of them share rows where they do not overlap, and many rows get lower, so that a hundred
+faults in turn take no more room than a dozen.
 """
 
 from __future__ import annotations

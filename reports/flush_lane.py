@@ -44,10 +44,10 @@ def flush_lane(frame: Frame) -> Lane:
     plot.yaxis.major_label_overrides = dict(enumerate(_ROWS))
     frame.shade(plot)
     for landing, row, role, marker in _LANDINGS:
-        mine = thinned([c for c in commits if c.landing is landing], frame)
+        mine = thinned([c for c in commits if c.landing is landing], frame.story.clock.end_s)
         said = [commit_told(commit) for commit in mine]
         _add_marks(plot, f"commits_{landing}", row, mine, said, color=light(role), marker=marker)
-    kept = thinned(snapshots, frame)
+    kept = thinned(snapshots, frame.story.clock.end_s)
     said = [snapshot_told(snapshot) for snapshot in kept]
     _add_marks(plot, "snapshots", "snapshot", kept, said, color=light("corrected"), marker="square")
     return Lane("flushes", title, hint, plot.height, figure=plot)
@@ -63,12 +63,12 @@ def snapshot_told(snapshot: Snapshot) -> str:
     return f"snapshot {snapshot.id} ({snapshot.operation})"
 
 
-def thinned(marks: Iterable[T], frame: Frame) -> list[T]:
+def thinned(marks: Iterable[T], end_s: float) -> list[T]:
     """Return all marks, or the first of each bucket of the axis where there are more than a screen can show."""
     every = sorted(marks, key=lambda mark: mark.t_s)
     if len(every) <= MOST_BUCKETS:
         return every
-    width_s = frame.story.clock.end_s / MOST_BUCKETS
+    width_s = end_s / MOST_BUCKETS
     return list({int(mark.t_s / width_s): mark for mark in reversed(every)}.values())[::-1]
 
 

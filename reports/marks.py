@@ -6,13 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.flush_lane import commit_told, snapshot_told
+from reports.flush_lane import commit_told, snapshot_told, thinned
 from reports.frame import letter
 from reports.page import Anomaly
 from reports.story import Landing, Story
-
-MOST = 2_000
-"""Ordinary commits and snapshots beyond so many are left out; whatever a reader should stop at never is."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +22,12 @@ class Mark:
 
 
 def marks_of(story: Story, anomalies: Sequence[Anomaly], alerts: Sequence[Mapping[str, Any]]) -> list[Mark]:
-    """Return all instants in order: phases, faults, anomalies, alerts, what people did, commits and snapshots."""
-    stops = [*_phases_and_faults(story), *_anomalies(anomalies), *_alerts(alerts), *_actions(story)]
-    passing = list(_flushes(story))
-    stops += [mark for mark in passing if mark.stop]
-    ordinary = [mark for mark in passing if not mark.stop]
-    every = max(1, -(-len(ordinary) // MOST))
-    return sorted([*stops, *ordinary[::every]], key=lambda mark: (mark.t_s, mark.text))
+    """Return all instants in order: phases, faults, anomalies, alerts, what people did, commits and snapshots.
+
+    Of commits and snapshots there are as many as the timeline draws.
+    """
+    told = [*_phases_and_faults(story), *_anomalies(anomalies), *_alerts(alerts), *_actions(story), *_flushes(story)]
+    return sorted(told, key=lambda mark: (mark.t_s, mark.text))
 
 
 def _phases_and_faults(story: Story) -> Iterator[Mark]:
@@ -62,7 +58,8 @@ def _actions(story: Story) -> Iterator[Mark]:
 
 
 def _flushes(story: Story) -> Iterator[Mark]:
-    for commit in story.commits:
-        yield Mark(commit.t_s, commit_told(commit), stop=commit.landing is not Landing.COMMITTED)
-    for snapshot in story.snapshots:
+    for landing in Landing:
+        for commit in thinned([c for c in story.commits if c.landing is landing], story.clock.end_s):
+            yield Mark(commit.t_s, commit_told(commit), stop=landing is not Landing.COMMITTED)
+    for snapshot in thinned(story.snapshots, story.clock.end_s):
         yield Mark(snapshot.t_s, snapshot_told(snapshot), stop=False)

@@ -63,7 +63,7 @@ class Range:
         stage: How far they got (for missing events: the furthest).
         files: Numbers of up to two data files they were found in.
         copies: Rows a scan returns for each.
-        acked_ns: First ack of the first of them; None if never acked.
+        acked_ns: First ack of the first of them; None if never acked. `acked_last_ns` is the latest first ack of any of them.
         ambiguous: Their history allows a second delivery under at_least_once.
         attempted: False for events nobody sent.
     """
@@ -75,6 +75,7 @@ class Range:
     files: tuple[int, ...] = ()
     copies: int = 0
     acked_ns: int | None = None
+    acked_last_ns: int | None = None
     ambiguous: bool = False
     attempted: bool = True
 
@@ -359,6 +360,8 @@ class _Window:
             if len(found.ranges) >= self.keep:
                 return
             when = int(acked_ns[start])
+            acks = acked_ns[start : end + 1]
+            known = acks[acks != NEVER]
             found.ranges.append(
                 Range(
                     producer=self.owed.producer,
@@ -368,6 +371,7 @@ class _Window:
                     files=tuple(int(f) for f in (one[start], two[start]) if f != _NO_FILE),
                     copies=int(self.copies[start]),
                     acked_ns=None if when == NEVER else when,
+                    acked_last_ns=int(known.max()) if len(known) else None,
                     ambiguous=bool(self.flags[start] & AMBIGUOUS),
                     attempted=bool(self.flags[start] & ATTEMPTED),
                 )

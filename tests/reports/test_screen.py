@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 from rich.text import Text
 
+from loadtests.records.ledger import Outcome
 from reports.screen import ScreenLine, print_first_screen, screen_line
 from reports.verdict import VerdictDoc
+from tests.histories import HandMadeRun
 from tests.reports.drawn_runs import pass_doc, verdict_doc
 
 
@@ -57,3 +61,14 @@ def test_control_characters_are_shown_not_sent() -> None:
 
     assert "\\x1b[2J[bold]y[/bold]\\r" in text
     assert "\x1b" not in text
+
+
+def test_missing_events_are_told_from_their_first_ack_to_their_last(tmp_path: Path) -> None:
+    """Also where consecutive events, acked one after the other, make one range."""
+    run = HandMadeRun(tmp_path)
+    run.answered(1, 2, outcome=Outcome.ACKED, status=202, at=20)
+    run.answered(3, 4, outcome=Outcome.ACKED, status=202, at=24)
+
+    where = next(line for line in run.judge().first_screen if line.startswith("Where"))
+
+    assert re.search(r"acked \d\d:\d\d:\d\d-\d\d:\d\d:\d\d$", where)
