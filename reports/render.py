@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,8 +15,6 @@ from typing import Any, NoReturn
 
 import click
 from bokeh.resources import Resources
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
 
 from loadtests.records.errors import MissingRecord, RecordError
 from loadtests.records.rundir import RunDir
@@ -27,6 +24,8 @@ from reports.frame import LEFT, RIGHT, document_json
 from reports.junit import junit_xml
 from reports.lane import Lane
 from reports.lanes import draw_lanes
+from reports.layout import environment
+from reports.markdown import markdown_of
 from reports.marks import marks_of
 from reports.page import Anomaly, Page, page_of
 from reports.palette import css_variables, dark_twins
@@ -73,11 +72,11 @@ def _replace(path: Path, text: str) -> None:
 
 def html_of(page: Page, story: Story) -> str:
     """Lay out the page."""
-    environment = _environment()
+    made = environment()
     lanes = draw_lanes(story, _rules(page), page.anomalies)
     library = Resources(mode="inline", components=["bokeh"], minified=True).js_raw[0]
     starter = asset("report.js")
-    return environment.get_template("report.html.j2").render(
+    return made.get_template("report.html.j2").render(
         page=page,
         lanes=lanes,
         style=asset("report.css"),
@@ -90,26 +89,6 @@ def html_of(page: Page, story: Story) -> str:
         length=elapsed(story.clock.end_s),
         unproven=sum(not fault.proven for fault in page.faults),
     )
-
-
-def markdown_of(page: Page) -> str:
-    """Lay out the same facts as Markdown."""
-    environment = _environment()
-    environment.filters["md"] = markdown_text
-    environment.filters["code"] = markdown_code
-    return environment.get_template("report.md.j2").render(page=page)
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("reports", "."), autoescape=select_autoescape(enabled_extensions=("html.j2",)),
-        undefined=StrictUndefined, finalize=_printable, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
-
-
-def _printable(value: object) -> object:
-    """Show control characters and direction overrides of outside text as escapes; leave our own markup alone."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _rules(page: Page) -> Sequence[Mapping[str, Any]]:
@@ -155,23 +134,6 @@ def _for_the_reader(anomaly: Anomaly) -> dict[str, Any]:
         "told": visible(anomaly.told),
         "facts": [[label, visible(text)] for label, text in known if text],
     }
-
-
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~!])")
-
-
-def markdown_text(text: object) -> str:
-    """Escape *text* for Markdown, so that it is one line of plain text wherever it stands, tables included."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(visible(str(text)).split()))
-
-
-def markdown_code(text: object) -> str:
-    """Write *text* as a code span that also survives in a table cell."""
-    line = visible(str(text)).replace("|", "\\|")
-    longest = max((len(run) for run in re.findall("`+", line)), default=0)
-    fence = "`" * (longest + 1)
-    space = " " if longest else ""
-    return f"{fence}{space}{line}{space}{fence}" if line.strip() else ""
 
 
 @click.command()

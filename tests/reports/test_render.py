@@ -19,8 +19,11 @@ from click.testing import CliRunner
 
 from loadtests.records.rundir import RunDir
 from loadtests.records.series import SeriesWriter
-from reports.render import main, markdown_code, markdown_text, render
-from reports.verdict import Verdict
+from reports.markdown import MOST_CHARACTERS, markdown_code, markdown_of, markdown_text
+from reports.page import page_of
+from reports.render import main, render
+from reports.story import read_story
+from reports.verdict import Check, Verdict, read_verdict
 from tests.reports.drawn_runs import HOSTILE, bare_run, full_run, pass_doc, verdict_doc
 
 NAMES = ("report.html", "report.md", "junit.xml")
@@ -233,6 +236,30 @@ def test_markdown_cannot_be_broken_out_of() -> None:
     assert markdown_text("a|b\n# c <img> [x](y) `z`") == r"a\|b\\n\# c \<img\> \[x\](y) \`z\`"
     assert markdown_code("a`b``c") == "``` a`b``c ```"
     assert "\n" not in markdown_code(HOSTILE + "\n")
+
+
+def test_the_markdown_fits_a_comment_and_folds_what_is_right(run: RunDir) -> None:
+    """What is wrong stands open; faults, sections, anomalies and the run are folded, each fold closed again."""
+    markdown = run.report_md.read_text(encoding="utf-8")
+    top = markdown.partition("<details>")[0]
+
+    assert len(markdown) < MOST_CHARACTERS
+    assert "events.lost" in top
+    assert "events.altered" not in top
+    assert markdown.count("<details>") == markdown.count("</details>") >= 7
+
+
+@pytest.mark.parametrize(("anomalies", "length"), [(100, 400), (2, 200_000)])
+def test_a_huge_report_still_fits_a_comment(tmp_path: Path, anomalies: int, length: int) -> None:
+    """Many anomalies, huge ids, or both: what does not fit is left out, and said to be."""
+    example = {"id": HOSTILE + "x" * length, "source": "urn:icequake:ab12cd34:0", "first": 1, "last": 2, "events": 2}
+    check = Check(id="events.lost", verdict=Verdict.FAIL, claim="c" * length, examples=[example] * anomalies)
+    run = bare_run(tmp_path, doc=verdict_doc(checks=[check] * 30))
+
+    text = markdown_of(page_of(run, read_verdict(run.verdict), read_story(run)))
+
+    assert len(text) <= MOST_CHARACTERS
+    assert "report.html" in text
 
 
 def test_the_command_writes_the_files_and_names_them(tmp_path: Path) -> None:
