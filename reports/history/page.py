@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from reports.embed import asset, packed, script_hash
 from reports.frame import document_json
 from reports.history.charts import drift_chart
-from reports.history.entry import FIGURES, Entry
+from reports.history.entry import FIGURES, Entry, Figure
 from reports.history.trend import Drift, drift_of, integrity
 from reports.history.wording import change_text, duration_text, figure_text, when
 from reports.palette import css_variables, dark_twins
@@ -39,14 +39,23 @@ def trends_of(history: Sequence[Entry], pins: dict[str, list[Entry]] | None = No
     for entry in history:
         if entry.verdict is not None:
             kinds.setdefault(entry.kind, []).append(entry)
-    trends: list[Trend] = []
-    for kind, nights in kinds.items():
-        for figure in FIGURES:
-            measured = [entry for entry in nights if figure.name in entry.figures]
-            if len(measured) >= 2:
-                drift = drift_of(figure, nights, pinned=(pins or {}).get("/".join(kind), ()))
-                trends.append(Trend(f"t{len(trends)}", kind, drift, measured))
+    measured = [
+        (kind, figure, found)
+        for kind, nights in kinds.items()
+        for figure in FIGURES
+        if len(found := [entry for entry in nights if figure.name in entry.figures]) >= 2
+    ]
+    trends = [
+        Trend(f"t{number}", kind, _drift(kind, figure, found, pins or {}, len(measured)), found)
+        for number, (kind, figure, found) in enumerate(measured)
+    ]
     return sorted(trends, key=lambda trend: not trend.drift.worse)
+
+
+def _drift(
+    kind: tuple[str, str, str], figure: Figure, nights: list[Entry], pins: dict[str, list[Entry]], figures: int
+) -> Drift:
+    return drift_of(figure, nights, pinned=pins.get("/".join(kind), ()), figures=figures)
 
 
 def history_page(history: Sequence[Entry], trends: Sequence[Trend], title: str) -> str:

@@ -20,7 +20,7 @@ from reports.history.compare import compare
 from reports.history.entry import FIGURES, Entry, entry_of, read_history
 from reports.history.expected import span_s
 from reports.history.page import history_page, trends_of
-from reports.history.trend import drift_of, integrity
+from reports.history.trend import by_chance, drift_of, integrity
 from reports.verdict import EXIT_CODES, Check, Totals, Verdict, VerdictDoc, write_verdict
 
 CPU = FIGURES[0]
@@ -95,6 +95,51 @@ def test_twenty_noisy_nights_stay_silent(seed: int) -> None:
     """Judged after every one of them."""
     history = nights(30, 0.015, seed)
     assert not any(drift_of(CPU, history[:night]).worse for night in range(10, 31))
+
+
+def whole_nights(count: int, seed: int, slower_from: int | None = None) -> list[Entry]:
+    """Thirteen scenarios a night, each with every figure; CPU has two per cent of noise, half of it the night's own."""
+    chance, history = random.Random(seed), list[Entry]()
+    for night in range(count):
+        slower = 1.1 if slower_from is not None and night >= slower_from else 1.0
+        of_night = 1 + chance.gauss(0, 0.014)
+        for scenario in range(13):
+            figures = {figure.name: 10 * (1 + chance.gauss(0, figure.floor / 4)) for figure in FIGURES}
+            figures[CPU.name] = 10 * of_night * (1 + chance.gauss(0, 0.014)) * slower
+            entry = Entry(
+                Path(),
+                f"r{night}-{scenario}",
+                f"s{scenario}",
+                "t",
+                "",
+                0,
+                night,
+                1.0,
+                Verdict.PASS,
+                "",
+                "f",
+                figures=figures,
+            )
+            history.append(entry)
+    return history
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_twenty_whole_nights_stay_silent_and_a_tenth_is_found_within_two(seed: int) -> None:
+    """Ninety-one figures a night are ninety-one chances to cry wolf; the slowdown is one of CPU, and nothing else is called."""
+    history = whole_nights(30, seed)
+    for night in range(10, 31):
+        assert not any(one.drift.worse for one in trends_of(history[: night * 13]))
+    called = [one.drift for one in trends_of(whole_nights(32, seed, slower_from=30)) if one.drift.worse]
+    assert {drift.figure for drift in called} == {CPU}
+    assert all(drift.since is not None and drift.since.startswith("r30-") for drift in called)
+
+
+def test_what_is_due_to_chance_grows_with_the_figures_and_shrinks_with_the_nights() -> None:
+    """By Student's quantiles: 3.174 for 19 degrees of freedom and one in 400, 4.317 for six."""
+    assert by_chance(20, 1) == pytest.approx(3.174 * (1 / 2 + 1 / 20) ** 0.5, rel=0.01)
+    assert by_chance(7, 1) == pytest.approx(4.317 * (1 / 2 + 1 / 7) ** 0.5, rel=0.01)
+    assert by_chance(20, 91) > by_chance(20, 7) > by_chance(20, 1)
 
 
 def test_one_bad_night_is_not_a_trend() -> None:
