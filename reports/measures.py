@@ -17,6 +17,7 @@ from reports.anomalies import groups
 from reports.event_checks import duplicate_causes, fate_of_missing
 from reports.inflow import capacity_of, offered_rate
 from reports.obligations import ACKED
+from reports.permitted import last_power_cut_ns
 from reports.reconcile import AGE_EDGES_S, Reconciliation
 from reports.run_checks import step_problem
 from reports.runrecords import RunRecords
@@ -278,7 +279,7 @@ def _fault(step: Any) -> dict[str, Any]:
 def not_tested(records: RunRecords) -> list[str]:
     """What this run cannot speak of."""
     second = records.observed.second
-    missing = ["power loss"]
+    missing = [] if last_power_cut_ns(records) else ["power loss"]
     if records.info.stack:
         missing.append("real R2")
     missing += [f"{step.fault} (void)" for step in records.steps if step.state == "void"]

@@ -24,6 +24,7 @@ from tests.planted import (
     acknowledging,
     clock,
     committing,
+    disk,
     flushing,
     operating,
     reference,
@@ -100,13 +101,16 @@ REFERENCE: dict[str, Callable[[], list[reference.Patch]]] = {
     "clamps-its-fill": telling.clamps_its_fill,
     "counts-attempts": telling.counts_attempts,
     "counts-arrivals": telling.counts_arrivals,
+    "no-sync": disk.no_sync,
+    "ends-at-a-tear": disk.ends_at_a_tear,
+    "discards-torn-logs": disk.discards_torn_logs,
 }
-
-MUTANTS = {**NAIVE, **REFERENCE}
-
 
 WITH_ADMIN = ("flushes-race",)
 """Naive ones that an operator can ask for a flush."""
+
+MUTANTS = {**NAIVE, **REFERENCE}
+
 
 def target(name: str) -> dict[str, Any]:
     """Return the target document of a mutant: how icequake starts it and where it listens."""
@@ -114,10 +118,11 @@ def target(name: str) -> dict[str, Any]:
     if name in REFERENCE:
         document: dict[str, Any] = yaml.safe_load(REFERENCE_TARGET.read_text(encoding="utf-8"))
         return document | {"name": name, "process": document["process"] | {"command": command}}
+    admin = {"admin": {"url": "http://127.0.0.1:{port}/admin"}} if name in WITH_ADMIN else {}
     return {
         "name": name,
+        **admin,
         "ingest": {"url": "http://127.0.0.1:{port}/events", "mode": "batch"},
-    admin = {"admin": {"url": "http://127.0.0.1:{port}/admin"}} if name in WITH_ADMIN else {}
         "metrics": {"url": "http://127.0.0.1:{port}/metrics", "buffered": "naive_buffer_events"},
         "process": {
             "command": command,

@@ -26,10 +26,12 @@ from chaos.faults.http import GatewayRule
 from chaos.faults.micro import Micro
 from chaos.faults.nothing import Nothing
 from chaos.faults.object import DamagedObject
+from chaos.faults.power import PowerCut
 from chaos.faults.process import KillProcess
 from chaos.faults.second import SecondProcess
 from chaos.faults.server import KillServer
 from chaos.faults.stages import Stage
+from chaos.faults.torn import TornTail
 from chaos.faults.toxic import Toxic
 from loadtests.records.documents import load_yaml
 
@@ -52,6 +54,8 @@ MECHANISMS: dict[str, type[Mechanism]] = {
     "object": DamagedObject,
     "foreign": ForeignWriter,
     "flushes": ConcurrentFlushes,
+    "torn": TornTail,
+    "power": PowerCut,
 }
 
 

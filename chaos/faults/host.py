@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 import sys
 import time
-from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from chaos.errors import HealFailed, NotPossible
 from chaos.faults.env import Effect, Env
+from chaos.faults.strace import ATTACHES_WITHIN_S, attach, find_strace, tracer_of
 from chaos.warden_client import Child
 
-ATTACHES_WITHIN_S = 10.0
 SUPERVISOR_GRACE_S = 5.0
 INJECTED = "(INJECTED)"
 
@@ -53,21 +50,16 @@ class SyscallInjection:
         assert env.target is not None
         self._env, self._error, self._restarted = env, spec.error, False
         pid, files = env.target.pid, [path for path in env.data_dir.resolve().rglob(spec.files) if path.is_file()]
-        strace = shutil.which("strace")
-        if strace is None or not Path("/proc/self/status").exists():
-            raise NotPossible("there is no strace on this machine")
+        find_strace()
         if pid is None or not files:
             raise NotPossible(f"the target does not run, or has no file {spec.files} below its data directory")
         self._pid: int = pid
-        self._log = env.data_dir.parent / "logs" / f"{name}.strace"
         calls = ",".join(spec.calls)
         when = f":when={spec.when}" if spec.when else ""
         paths = [word for path in files for word in ("-P", str(path))]
-        argv = [strace, "-f", "-qq", "-o", str(self._log), *paths]
-        argv += ["-e", f"trace={calls}", "-e", f"inject={calls}:error={spec.error}{when}", "-p", str(pid)]
-        self._child = env.warden.spawn("strace", argv, log=self._log.with_suffix(".log"))
+        words = [*paths, "-e", f"trace={calls}", "-e", f"inject={calls}:error={spec.error}{when}"]
         self._since_ns = self._until_ns = time.monotonic_ns()
-        self._wait_attached()
+        self._child, self._log = attach(env, name, pid, words)
 
     def finished(self) -> bool:
         """It lasts as long as the step, or as the target, which may well end."""
@@ -82,7 +74,7 @@ class SyscallInjection:
         self._child.stop(grace_s=3)
         self._until_ns = time.monotonic_ns()
         assert self._env.target is not None
-        if _tracer(self._pid):
+        if tracer_of(self._pid):
             raise HealFailed(f"the target (pid {self._pid}) is still traced after strace has ended.")
         if not self._env.target.ready():
             self._restarted = True
@@ -101,23 +93,6 @@ class SyscallInjection:
         }
         reason = None if failed else "the target made no such call on its files while it was on"
         return Effect(max(failed, noticed) if failed else 0, 0, reason, measured)
-
-    def _wait_attached(self) -> None:
-        deadline = time.monotonic() + ATTACHES_WITHIN_S
-        while not _tracer(self._pid):
-            if self._child.poll() is not None or time.monotonic() > deadline:
-                self._child.stop(grace_s=1)
-                raise NotPossible(f"strace cannot trace the target: {self._child.log_tail().strip()[-200:]}")
-            time.sleep(0.01)
-
-
-def _tracer(pid: int) -> int:
-    """Return the process that traces *pid*; 0: none."""
-    try:
-        found = re.search(r"^TracerPid:\s*(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    except OSError:
-        return 0
-    return int(found[1]) if found else 0
 
 
 HOLD = """

@@ -172,8 +172,9 @@ class Contract(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the target promises; verdicts are judged against it.
 
     Attributes:
-        durability: What a 2xx means. Under `memory`, events acknowledged before the process was killed may be lost; the others
-            are judged alike, since a killed process loses nothing that it has written (power loss is not tested).
+        durability: What a 2xx means. Under `memory`, events acknowledged before the process was killed may be lost; under
+            `page_cache`, those acknowledged before a power cut, since a killed process loses nothing that it has written; under `fsync`
+            and `committed`, none.
         overflow: What a full buffer does. Under `drop_oldest`, events acknowledged before it was last full may be lost; under
             `reject` and `block` none may.
         limits: What a request may be at most; without them, requests at and over the limits cannot be sent.

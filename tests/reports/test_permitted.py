@@ -95,3 +95,26 @@ def test_a_full_buffer_may_drop_what_it_said_it_would(
     fill(run, *values)
 
     assert run.judge().check("events.lost").verdict == verdict
+
+
+@pytest.mark.parametrize(("durability", "verdict"), [("page_cache", Verdict.PASS), ("fsync", Verdict.FAIL)])
+def test_what_was_not_synced_is_gone_with_the_power(tmp_path: Path, durability: str, verdict: Verdict) -> None:
+    """Who promises the page cache loses nothing of his promise; the run no longer says that power loss was not tested."""
+    run = a_run(tmp_path, durability=durability)
+    run.step("injected", at=25, fault="power-cut")
+    measured = {"status": -9, "writes": 7, "lost_writes": 2}
+    run.step("healed", at=31, fault="power-cut", requests_affected=3, measured=measured)
+
+    judged = run.judge()
+    assert judged.check("events.lost").verdict is verdict
+    assert "power loss" not in judged.sections["trust"]["not_tested"]
+
+
+def test_a_killed_process_does_not_lose_the_page_cache(tmp_path: Path) -> None:
+    """So the promise is broken, and power loss was not tested."""
+    run = a_run(tmp_path, durability="page_cache")
+    killed(run)
+
+    judged = run.judge()
+    assert judged.check("events.lost").verdict is Verdict.FAIL
+    assert "power loss" in judged.sections["trust"]["not_tested"]
