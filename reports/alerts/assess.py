@@ -99,7 +99,8 @@ def assess(records: RunRecords, groups: Sequence[Group] | None = None, truth: Sa
     """
     own_table = table_for(metrics_of(records.target) | figures_of(records.target))
     own_groups = own_table.groups if groups is None else tuple(groups)
-    own = _fired(own_groups, recorded_samples(records), records)
+    samples = recorded_samples(records)
+    own = _fired(own_groups, samples, records)
     true_samples = truth_samples(records) if truth is None else truth
     in_truth: dict[str, Fired] = {}
     writable: set[str] = set()
@@ -116,7 +117,8 @@ def assess(records: RunRecords, groups: Sequence[Group] | None = None, truth: Sa
         if not rule.record
     ]
     lacking = own_table.lacking if groups is None else {}
-    return Assessment(rules, lacking, refusal_s, list(_findings(rules, lacking, refusal_s, records)))
+    findings = [*_findings(rules, lacking, refusal_s, records), *_unpublished(own_groups, samples.names())]
+    return Assessment(rules, lacking, refusal_s, findings)
 
 
 def _fired(groups: Sequence[Group], samples: Samples, records: RunRecords) -> dict[str, Fired]:
@@ -202,6 +204,17 @@ def _findings(
         yield "Nobody would have been paged before the first refusal."
     for name, word in sorted(lacking.items()):
         yield f"{name} cannot be written for {records.target.name}: its target file names no metrics.{word}."
+
+
+def _unpublished(groups: Sequence[Group], published: set[str]) -> Iterator[str]:
+    """Name the alerts on metrics that the target never had while it answered; one on their absence is meant to be."""
+    if not published - {"up"}:
+        return
+    recorded = {rule.name for group in groups for rule in group.rules if rule.record}
+    for rule in (rule for group in groups for rule in group.rules if not rule.record and "absent(" not in rule.text):
+        unknown = sorted(rule.expression.metrics() - published - recorded) if rule.expression is not None else []
+        if unknown:
+            yield f"{rule.name} can never fire: the target published no {' and no '.join(unknown)} during this run."
 
 
 def _findings_on(one: RuleReport, refusal_s: float | None, inflow: float | None) -> Iterator[str]:

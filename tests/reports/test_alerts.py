@@ -192,6 +192,19 @@ def test_the_users_own_rules_are_judged_instead(run: HandMadeRun) -> None:
     assert any("Odd was not evaluated" in text for text in found.findings)
 
 
+def test_a_rule_on_a_metric_that_nobody_publishes_is_a_finding(run: HandMadeRun) -> None:
+    """A word mistyped is an alert that stays silent for ever; one on the absence of a metric is meant so, and a recorded one is no typo."""
+    scraped(run, [0.1] * 70)
+    rules = parse_rules(
+        "groups: [{name: mine, rules: [{record: twice, expr: fill * 2}, {alert: Typo, expr: fil > 0.5}, {alert: Good, expr: twice > 2},"
+        " {alert: Gone, expr: absent(nothing)}]}]",
+        "mine",
+    )
+    assert assess(read(run), rules).findings == [
+        "Typo can never fire: the target published no fil during this run.",
+    ]
+
+
 def test_the_command_says_it_in_lines_and_in_json(run: HandMadeRun, tmp_path: Path) -> None:
     """Exit 1 when there is a finding; a bad rule file is 254 with a sentence."""
     root = run.written()
