@@ -10,11 +10,15 @@ import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from prometheus_client.parser import text_string_to_metric_families
 
 from chaos.alerting.promql import Expression
 from chaos.alerting.rules import parse_rules
 from chaos.alerting.words import figures_of, metrics_of, table_for
 from chaos.target import find_target
+from collector.crashpoints import CrashPoints
+from collector.flusher import FlushResult
+from collector.telemetry import Metrics as CollectorMetrics
 from loadtests.records.ledger import Outcome
 from loadtests.records.series import SeriesWriter
 from loadtests.records.target import Metrics
@@ -24,6 +28,7 @@ from reports.alerts.assess import Assessment, RuleReport, assess
 from reports.alerts.dashboard import dashboard
 from reports.alerts.truth import pending_by_type
 from reports.runrecords import RunRecords, read_run
+from tests.collector.conftest import EMPTY
 from tests.histories import HandMadeRun, mono_ns
 
 METRICS = Metrics(url="http://127.0.0.1:1/metrics", fill="fill", buffered="held")
@@ -243,3 +248,24 @@ def test_the_dashboard_asks_what_the_target_has(run: HandMadeRun, tmp_path: Path
     out = tmp_path / "board.json"
     assert CliRunner().invoke(main, [str(run.written()), "--dashboard", str(out)]).exit_code == 0
     assert msgspec.json.decode(out.read_bytes())["title"] == "Event buffer of hand-made"
+
+
+def test_rules_and_dashboard_name_what_the_reference_collector_publishes() -> None:
+    """Every metric of every query and rule is in its exposition once it has committed something."""
+    collector = CollectorMetrics(lambda: EMPTY, CrashPoints())
+    collector.flushed(FlushResult("c/1/1", "committed", 7, ("f",), 3, 0, 0.5), now_s=1.0)
+    families = text_string_to_metric_families(collector.text().decode())
+    published = {sample.name for family in families for sample in family.samples}
+
+    target = find_target("reference")[1]
+    words = metrics_of(target)
+    groups = table_for(words | figures_of(target)).groups
+    panels = dashboard("reference", words, groups)["panels"]
+    queries = [one["expr"] for panel in panels for one in panel["targets"] if not one["expr"].startswith("ALERTS{")]
+
+    assert len(queries) == 6
+    for query in queries:
+        assert Expression.parse(query).metrics() <= published, query
+    for rule_ in (one for group in groups for one in group.rules):
+        assert rule_.expression is not None
+        assert rule_.expression.metrics() <= published, rule_.name
