@@ -247,7 +247,7 @@ def sweep_answer(cells: Sequence[Cell], goals: Goals, advice: Recommendation | N
     held = None if verified is None else verified.meets(goals)
     return Answer(
         "sweep", f"Set {' '.join(env)}: {advice.why}.", WRONG if held is False else ANSWERED,
-        [*advice.warnings, *_goal_notes(goals), *_verified_notes(verified, held)], grids, [chart],
+        [*advice.warnings, *_goal_notes(goals), *_verified_notes(verified, held), *_outage_notes(goals)], grids, [chart],
         {"wrangler.jsonc": advice.setting.wrangler(), "buffer.env": "\n".join(env) + "\n"},
         data=_sweep_data(cells, on_front, advice, held),
     )  # fmt: skip
@@ -291,6 +291,14 @@ def _verified_notes(verified: Cell | None, held: bool | None) -> list[str]:
     return [
         f"verified: {said} in run {outcome.run_id} at +{verified.r2_latency_ms} ms ({outcome.verdict}, visible within "
         f"{_or_none(outcome.freshness_p99_s, 's')}, {outcome.files_per_minute:.0f} files a minute, {outcome.refused_requests:,} refused)"
+    ]
+
+
+def _outage_notes(goals: Goals) -> list[str]:
+    if goals.outage_s is None:
+        return []
+    return [
+        "that it holds the outage is arithmetic (rate x share x (outage + timeout)); `icequake experiment survival` measures it"
     ]
 
 

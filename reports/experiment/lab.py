@@ -215,7 +215,7 @@ def outcome_of(point: Point, run: RunDir, doc: VerdictDoc) -> Outcome:
         freshness_p99_s=flush["freshness_p99_s"],
         latency_p99_ms=corrected.get("p99_ms"),
         files=flush["data_files"],
-        file_bytes=_mean_file_bytes(run),
+        file_bytes=mean_file_bytes(run),
         commits=flush["committed"],
         rss_max_bytes=capacity["cost"]["rss_max_bytes"],
         cpu_us_per_event=capacity["cost"]["cpu_us_per_event"],
@@ -252,12 +252,13 @@ def _traffic_s(run: RunDir) -> float:
     return (window.traffic_end_ns - window.baseline_start_ns) / 1e9
 
 
-def _mean_file_bytes(run: RunDir) -> float | None:
+def mean_file_bytes(run: RunDir) -> float | None:
+    """Return the mean size of the data files that were stored, whole or in parts; None where no gateway saw them."""
     if not run.gateway_log.is_file():
         return None
-    sizes = [
-        line["request_bytes"]
-        for line in read_jsonl(run.gateway_log, "gateway")
-        if line.get("verb") == "PUT" and line.get("object") == "data" and line.get("outcome") == "passed"
-    ]
-    return sum(sizes) / len(sizes) if sizes else None
+    sizes: dict[str, int] = {}
+    for line in read_jsonl(run.gateway_log, "gateway"):
+        if line.get("verb") == "PUT" and line.get("object") == "data-file" and line.get("status") == 200:
+            path = line["path"].partition("?")[0]
+            sizes[path] = sizes.get(path, 0) + line["request_bytes"]
+    return sum(sizes.values()) / len(sizes) if sizes else None

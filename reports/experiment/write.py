@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import time
+from collections.abc import Callable
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -30,14 +32,16 @@ def write_answer(answer: Answer, directory: Path, argv: tuple[str, ...]) -> list
     """Write the answer into a new directory below *directory*; return the paths. Raises OSError."""
     place = directory / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{answer.name}"
     place.mkdir(parents=True, exist_ok=True)
-    texts = {
-        "answer.json": msgspec.json.format(msgspec.json.encode(document(answer, argv)), indent=2).decode() + "\n",
-        "answer.md": markdown(answer, argv),
-        "answer.html": page(answer, argv),
-        **answer.files,
-    }  # fmt: skip
+    texts: dict[str, Callable[[], str]] = {
+        "answer.json": lambda: (
+            msgspec.json.format(msgspec.json.encode(document(answer, argv)), indent=2).decode() + "\n"
+        ),
+        "answer.md": lambda: markdown(answer, argv),
+        **{name: partial(str, text) for name, text in answer.files.items()},
+        "answer.html": lambda: page(answer, argv),
+    }  # the page last: whatever stops it, the figures are kept
     for name, text in texts.items():
-        (place / name).write_text(text, encoding="utf-8")
+        (place / name).write_text(text(), encoding="utf-8")
     return [place / name for name in texts]
 
 

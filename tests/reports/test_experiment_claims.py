@@ -15,17 +15,19 @@ import pytest
 from chaos.cli import run_command
 from chaos.errors import BadInput, ChaosError
 from chaos.scenario import load_plan
+from loadtests.records.schema import stream_header
 from reports.experiment import ask as asking
 from reports.experiment.ab import MATTERS, alternate, false_alarm
 from reports.experiment.answers import ab_answer, capacity_answer, unfinished_answer
 from reports.experiment.ask import Options, fault_of
 from reports.experiment.capacity import LONGEST_TRIAL_S, Capacity, Trial, find_capacity
 from reports.experiment.claim import find_and_verify, verify
-from reports.experiment.lab import Lab, Outcome, Point
+from reports.experiment.lab import Lab, Outcome, Point, mean_file_bytes
 from reports.experiment.stop import Stopped, stoppable
 from reports.experiment.survival import Buffer, measure_survival
 from reports.experiment.write import write_answer
 from reports.verdict import Verdict
+from tests.histories import HandMadeRun
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "answer.json"
 SIZE = 800
@@ -245,6 +247,23 @@ def test_answer_json_is_as_its_schema_says(tmp_path: Path) -> None:
     assert document["schema"] == "icequake.answer/1.0"
     assert document["data"]["claim_holds"] is True
     assert [run["point"]["events_per_s"] for run in document["outcomes"]] == [285, 330]
+
+
+def test_the_size_of_a_file_is_that_of_its_parts(tmp_path: Path) -> None:
+    """As the gateway saw them stored; what was refused is no file."""
+    run = HandMadeRun(tmp_path).run
+    assert mean_file_bytes(run) is None
+    put = {"verb": "PUT", "object": "data-file", "status": 200}
+    lines = [
+        stream_header("gateway", "abcd1234"),
+        {**put, "path": "/b/one.parquet?partNumber=1", "request_bytes": 5000},
+        {**put, "path": "/b/one.parquet?partNumber=2", "request_bytes": 1000},
+        {**put, "path": "/b/two.parquet", "request_bytes": 2000},
+        {**put, "path": "/b/three.parquet", "request_bytes": 9000, "status": 503},
+        {**put, "path": "/b/m0.avro", "object": "manifest", "request_bytes": 9000},
+    ]
+    run.gateway_log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert mean_file_bytes(run) == 4000
 
 
 def test_an_unfinished_answer_concludes_nothing() -> None:
