@@ -5,6 +5,7 @@ ReportError
   TableUnreadable      the table could not be read now; says nothing about its content
   NothingObserved      the run directory has no `observed/`; run `python -m reports.observe RUN` first
   BadRequest           an argument is wrong; exit 254
+  UnusableRecords      a record of the run says something impossible; exit 254
 """
 
 from __future__ import annotations
@@ -28,5 +29,11 @@ class NothingObserved(ReportError):
 
 class BadRequest(ReportError):
     """A command was called with arguments that make no sense."""
+
+    exit_code = 254
+
+
+class UnusableRecords(ReportError):
+    """A record of a run is well-formed and says something impossible; see `reports.unusable`."""
 
     exit_code = 254

@@ -26,6 +26,7 @@ from reports.observed import ObservedFile
 from reports.reconcile import Range, Reconciliation, each_event
 from reports.run_argument import find_run, run_argument
 from reports.runrecords import RunRecords, read_run
+from reports.unusable import usable
 
 SETS = {
     "lost": ("missing",),
@@ -125,9 +126,10 @@ def safe(text: str) -> str:
 def main(run: str, runs: Path, what: str, limit: int) -> None:
     """Print the events of RUN that are WHAT, one by one. RUN: a run directory, `last`, a name or a run id below --runs."""
     try:
-        records = read_run(find_run(runs, run))
-        result = compare(records, keep=max(limit, RANGES_KEPT))
-        paragraphs = list(islice(explain(records, result, what), limit + 1))
+        with usable(run):
+            records = read_run(find_run(runs, run))
+            result = compare(records, keep=max(limit, RANGES_KEPT))
+            paragraphs = list(islice(explain(records, result, what), limit + 1))
     except (ReportError, RecordError) as error:
         click.echo(f"explain: {error}", err=True)
         sys.exit(254)

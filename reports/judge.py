@@ -32,6 +32,7 @@ from reports.run_argument import find_run, run_argument
 from reports.run_checks import run_checks
 from reports.runrecords import RunRecords, read_run
 from reports.thresholds import threshold_checks
+from reports.unusable import usable
 from reports.verdict import EXIT_CODES, Totals, VerdictDoc, worst, write_verdict
 from reports.windows import ascription_boundaries
 
@@ -123,7 +124,8 @@ def main(run: str, runs: Path, as_json: bool) -> None:
     """Judge RUN from its records: a run directory, or `last`, a name or a run id below --runs."""
     try:
         root = find_run(runs, run)
-        document = judge(root)
+        with usable(run):
+            document = judge(root)
         write_verdict(root / "verdict.json", document)
         (root / "summary.txt").write_text("\n".join(document.first_screen) + "\n", encoding="utf-8")
     except ReportError as error:

@@ -148,7 +148,7 @@ def write_keys(path: Path, keys: Keys) -> None:
 def read_keys(path: Path) -> Keys:
     """Read the keys of one data file. Raises CorruptRecord."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             plain = {name: arrays[name] for name in arrays.files}
         return Keys(*(_unpack(plain, name) for name in ("found", "altered")))
     except FileNotFoundError:

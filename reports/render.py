@@ -32,6 +32,7 @@ from reports.palette import css_variables, dark_twins
 from reports.run_argument import run_argument
 from reports.screen import visible
 from reports.story import Story, read_story
+from reports.unusable import usable
 from reports.verdict import read_verdict
 from reports.wording import elapsed
 
@@ -141,8 +142,9 @@ def _for_the_reader(anomaly: Anomaly) -> dict[str, Any]:
 def main(run: str, runs: Path) -> None:
     """Write report.html, report.md and junit.xml of RUN: a run directory, or `last`, a name or a run id below --runs."""
     try:
-        for path in render(RunDir.find(runs, run)):
-            click.echo(path)
+        with usable(run):
+            written = render(RunDir.find(runs, run))
+        click.echo("\n".join(map(str, written)))
     except ReportError as error:
         _fail(error, error.exit_code)
     except RecordError as error:

@@ -23,6 +23,7 @@ from reports.errors import BadRequest, ReportError
 from reports.run_argument import find_run, run_argument
 from reports.runrecords import RunRecords, read_run
 from reports.story import read_story
+from reports.unusable import usable
 
 COLUMNS = ["at_s", "unix_s", "name", "labels", "value"]
 
@@ -82,7 +83,8 @@ def main(run: str, runs: Path, file: Path) -> None:
     try:
         if file.suffix not in (".csv", ".parquet"):
             raise BadRequest(f"{file}: the name must end in .csv or .parquet.")
-        table = series_table(read_run(find_run(runs, run), observed=False))
+        with usable(run):
+            table = series_table(read_run(find_run(runs, run), observed=False))
         table.to_csv(file, index=False) if file.suffix == ".csv" else table.to_parquet(file, index=False)
     except ReportError as error:
         _fail(str(error), error.exit_code)

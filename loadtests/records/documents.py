@@ -162,9 +162,11 @@ def read_document(path: Path, kind: type[T], *, schema: str) -> T:
         raw = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise MissingRecord(f"{path} does not exist.") from None
+    except OSError as error:
+        raise CorruptRecord(f"{path} cannot be read: {error.strerror}.") from error
     try:
         plain = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptRecord(f"{path} is not JSON ({error}).") from error
     check_schema(plain.get("schema") if isinstance(plain, dict) else None, schema, path)
     try:

@@ -15,7 +15,10 @@ from pathlib import Path
 
 
 class RecordError(Exception):
-    """Base of everything this package raises. `str()` is one sentence for a person."""
+    """Base of everything this package raises. `str()` is one sentence for a person, on one line, whatever it quotes."""
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())
 
 
 class MissingRecord(RecordError):

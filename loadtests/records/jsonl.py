@@ -14,6 +14,9 @@ from loadtests.records.errors import CorruptRecord, MissingRecord
 from loadtests.records.schema import check_schema, stream_header
 
 _ENCODER = msgspec.json.Encoder()
+TIMED = ("timeline", "gateway", "visible", "hist")
+"""Streams whose records have `t_ns`, a monotonic instant."""
+
 _DECODER: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -90,6 +93,8 @@ def _lines(path: Path, kind: str) -> Iterator[dict[str, Any]]:
         stream = path.open("rb")
     except FileNotFoundError:
         raise MissingRecord(f"{path} does not exist.") from None
+    except OSError as error:
+        raise CorruptRecord(f"{path} cannot be read: {error.strerror}.") from error
     with stream:
         header = _decode(stream.readline())
         if header is None:
@@ -98,8 +103,14 @@ def _lines(path: Path, kind: str) -> Iterator[dict[str, Any]]:
         yield header
         for line in stream:
             record = _decode(line)
-            if record is not None:
+            if record is not None and _in_time(record, timed=kind in TIMED):
                 yield record
+
+
+def _in_time(record: dict[str, Any], *, timed: bool) -> bool:
+    """Whether the instant of a record is one, if it has any; one that is none makes the line a broken one."""
+    t_ns = record.get("t_ns", 0)
+    return not timed or (isinstance(t_ns, int) and not isinstance(t_ns, bool) and 0 <= t_ns < 2**63)
 
 
 def _decode(line: bytes) -> dict[str, Any] | None:

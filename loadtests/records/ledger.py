@@ -224,12 +224,27 @@ def read_ledger(path: Path) -> Ledger:
         raw = np.fromfile(path, dtype=np.uint8)
     except FileNotFoundError:
         raise MissingRecord(f"{path} does not exist.") from None
+    except OSError as error:
+        raise CorruptRecord(f"{path} cannot be read: {error.strerror}.") from error
     header, header_bytes = _read_header(raw[:_HEADER_BYTES_MAX].tobytes(), path)
     body = raw[header_bytes:]
     record = _layout_of(header, path)
     whole = len(body) // record.itemsize
     torn = len(body) - whole * record.itemsize
-    return Ledger(path, header, body[: whole * record.itemsize].view(record), torn)
+    records = body[: whole * record.itemsize].view(record)
+    _check_codes(records, path)
+    return Ledger(path, header, records, torn)
+
+
+def _check_codes(records: npt.NDArray[np.void], path: Path) -> None:
+    """Refuse records that no version writes: the file was damaged, and nothing in it can be believed."""
+    for name, known in (("record", Record), ("kind", Kind), ("outcome", Outcome)):
+        strange = np.flatnonzero(~np.isin(records[name], [int(code) for code in known]))
+        if len(strange):
+            code = int(records[name][strange[0]])
+            raise CorruptRecord(
+                f"{path}: record {int(strange[0])} has {name} {code}, which nobody writes; it is damaged."
+            )
 
 
 def _read_header(start: bytes, path: Path) -> tuple[dict[str, Any], int]:
@@ -263,6 +278,9 @@ def read_ledgers(directory: Path) -> list[Ledger]:
 
 
 def _has_header(path: Path) -> bool:
-    with path.open("rb") as stream:
-        start = stream.read(_HEADER_BYTES_MAX)
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(_HEADER_BYTES_MAX)
+    except OSError as error:
+        raise CorruptRecord(f"{path} cannot be read: {error.strerror}.") from error
     return b"\n" in start or len(start) == _HEADER_BYTES_MAX

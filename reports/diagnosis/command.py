@@ -23,6 +23,7 @@ from reports.errors import ReportError
 from reports.history.expected import span_s
 from reports.run_argument import find_run
 from reports.runrecords import read_run
+from reports.unusable import usable
 
 
 @click.command(name="diagnose")
@@ -57,8 +58,9 @@ def main(run: str | None, runs: Path, target: str | None, span: str, usual: str 
 
 
 def _of_run(runs: Path, run: str) -> tuple[str, list[Answer]]:
-    root = find_run(runs, run)
-    answers = diagnose(read_run(root, observed=False))
+    with usable(run):
+        root = find_run(runs, run)
+        answers = diagnose(read_run(root, observed=False))
     info = RunDir.open(root).info
     return f"{info.scenario} on {info.target}, run {info.run_id}", answers
 
