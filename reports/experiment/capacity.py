@@ -1,8 +1,9 @@
 """Capacity: the highest rate at which nothing is lost, doubled, altered, refused, late or unanswered.
 
 An open-model ramp doubles the rate until a run is not clean, then bisection narrows it down; the bisection is repeated with other
-seeds, and the answer is their median with a 95 % interval (Student's t on logarithms: rates vary by factors). A rate that the
-generator could not offer is a limit of the generator, and said to be.
+seeds between other rates, and the answer is their median with a 95 % interval (Student's t on logarithms: rates vary by factors) that
+reaches from the rates that were clean to those that were not. A rate that the generator could not offer is a limit of the generator,
+and said to be.
 
 A rate just above the capacity fills a buffer slowly, so a short trial takes it for clean. A trial therefore lasts until a rate that
 is too high by the precision asked for would have filled an empty buffer: size / (rate x share x precision) seconds.
@@ -66,7 +67,7 @@ class Capacity:
         low, high: A 95 % interval; None with one repeat.
         generator_limit_events_per_s: Set when the generator, not the target, ended the search.
         highest_events_per_s: Set when the search was to go no higher.
-        found: What each repeat found.
+        found: The highest clean rate of each repeat.
     """
 
     events_per_s: float | None
@@ -142,13 +143,25 @@ def find_capacity(
         return Capacity(
             good, generator_limit_events_per_s=limit, highest_events_per_s=stop, found=(good,), outcomes=search.outcomes
         )
-    found = [_bisect(clean, good, bad, precision, 0)]
+    brackets = [_bisect(clean, good, bad, precision, 0)]
     for repeat in range(1, repeats):
-        spread = 1 + 2 * precision
-        bracket = _bracket(clean, found[0] / spread, found[0] * spread, repeat)
-        found.append(_bisect(clean, *bracket, precision, repeat))
-    low_, high_ = interval(found)
-    return Capacity(statistics.median(found), low_, high_, found=tuple(found), outcomes=search.outcomes)
+        low, high = _around(brackets[0][0], precision, repeat / repeats)
+        brackets.append(_bisect(clean, *_bracket(clean, low, high, repeat), precision, repeat))
+    return _answer(brackets, search.outcomes)
+
+
+def _answer(brackets: list[tuple[float, float]], outcomes: list[Outcome]) -> Capacity:
+    """Return what some searches found, each the highest rate that was clean and the lowest that was not."""
+    clean, unclean = ([bracket[side] for bracket in brackets] for side in (0, 1))
+    return Capacity(
+        statistics.median(clean), interval(clean)[0], interval(unclean)[1], found=tuple(clean), outcomes=outcomes
+    )
+
+
+def _around(events_per_s: float, precision: float, place: float) -> tuple[float, float]:
+    """Where another search begins: around what was found, at another *place* (0 to 1) so that it does not try the same rates."""
+    spread, shift = 1 + 2 * precision, (1 + precision) ** (place - 0.5)
+    return events_per_s / spread * shift, events_per_s * spread * shift
 
 
 def _ramp(search: _Search, start: float, highest: float) -> tuple[float | None, float | None, float | None]:
@@ -189,14 +202,15 @@ def _bracket(clean: Clean, low: float, high: float, repeat: int) -> tuple[float,
     return low, high
 
 
-def _bisect(clean: Clean, good: float, bad: float, precision: float, repeat: int) -> float:
+def _bisect(clean: Clean, good: float, bad: float, precision: float, repeat: int) -> tuple[float, float]:
+    """Narrow (good, bad) down to the precision."""
     while bad - good > precision * good:
         middle = math.sqrt(good * bad)
         if clean(middle, repeat):
             good = middle
         else:
             bad = middle
-    return good
+    return good, bad
 
 
 def interval(values: list[float]) -> tuple[float | None, float | None]:

@@ -126,6 +126,17 @@ def test_a_search_that_ends_at_its_highest_rate_says_so() -> None:
     assert found.sentence() == "At least 400 events/s: nothing above 400 was to be tried (--highest)."
 
 
+def test_the_interval_holds_the_capacity_and_no_two_searches_try_the_same_rates() -> None:
+    """A target without noise too: it reaches from what was clean to what was not."""
+    target = Leaky(300)
+    found = find_capacity(target.run, SLOW, start=100, precision=0.1, repeats=3)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < 300 < found.high
+    rates = [point.events_per_s for point in target.made if point.repeat]
+    assert len(set(rates)) == len(rates)
+
+
 # --- the claim
 
 
