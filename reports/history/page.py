@@ -19,6 +19,7 @@ from reports.history.trend import Drift, drift_of, integrity
 from reports.history.wording import change_text, duration_text, figure_text, when
 from reports.palette import css_variables, dark_twins
 from reports.screen import visible
+from reports.verdict import Verdict
 
 RUNS_SHOWN = 500
 
@@ -34,10 +35,13 @@ class Trend:
 
 
 def trends_of(history: Sequence[Entry], pins: dict[str, list[Entry]] | None = None) -> list[Trend]:
-    """Return every figure that was measured at least twice in runs of one kind; regressions first."""
+    """Return every figure that was measured at least twice in runs of one kind; regressions first.
+
+    Runs that proved nothing (INCONCLUSIVE) have no figures to go by, and how fast a target is that has to fail is of no interest.
+    """
     kinds: dict[tuple[str, str, str], list[Entry]] = {}
     for entry in history:
-        if entry.verdict is not None:
+        if entry.verdict in (Verdict.PASS, Verdict.FAIL) and entry.expect is not Verdict.FAIL:
             kinds.setdefault(entry.kind, []).append(entry)
     measured = [
         (kind, figure, found)

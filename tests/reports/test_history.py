@@ -211,6 +211,18 @@ def test_a_loss_is_not_hidden_by_runs_of_other_kinds(tmp_path: Path) -> None:
     assert "control on mine, failed: 3 events are missing" in done.output
 
 
+def test_runs_that_prove_nothing_are_in_no_trend(tmp_path: Path) -> None:
+    """Two inconclusive nights that were twice as slow are no regression; neither is a naive target that got slower."""
+    for number in range(80, 99):
+        written(tmp_path, number)
+        written(tmp_path, number, scenario="naive", verdict=Verdict.FAIL, expect=Verdict.FAIL)
+    for number in (99, 100):
+        written(tmp_path, number, cpu_us=20.0, verdict=Verdict.INCONCLUSIVE)
+        written(tmp_path, number, cpu_us=20.0, scenario="naive", verdict=Verdict.FAIL, expect=Verdict.FAIL)
+    found = trends_of(read_history(tmp_path))
+    assert [(one.kind[0], one.drift.worse, len(one.drift.values)) for one in found] == [("nightly", False, 19)]
+
+
 def test_a_target_that_had_to_fail_is_no_failure_unless_it_passed(tmp_path: Path) -> None:
     """The naive target of every night neither stands among the failures nor fails the trend; one that passes does both."""
     for number in range(90, 100):
