@@ -262,7 +262,8 @@ def _append(table: Table, parts: list[Part], files: list[DataFile]) -> None:
 def clean_orphans(table: Table, store: ObjectStore, *, now_s: float, min_age_s: float) -> int:
     """Delete objects that no snapshot references and that are at least *min_age_s* old; return their number.
 
-    A flush in flight has written its files and references them later, so a *min_age_s* below the longest flush destroys it.
+    A flush in flight has stored its files and references them later: one that waits longer than *min_age_s* refers to nothing, unless
+    its writer looks and stores them again.
 
     Raises StoreFailed.
     """
