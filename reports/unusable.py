@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reports.errors import UnusableRecords
 
-_SHAPE = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
+SHAPE = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
 """What code that trusts a record's shape raises where the record has another one."""
 
 
@@ -25,7 +25,7 @@ def usable(run: str) -> Iterator[None]:
     """
     try:
         yield
-    except _SHAPE as error:
+    except SHAPE as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         met = f"{Path(frame.filename).stem}.{frame.name}"
         what = f"{type(error).__name__} in {met}: {str(error)[:200]}"
