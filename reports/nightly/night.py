@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,9 @@ def _do(asked: PresetRun, part: NightPart, running: Session, runs: Path, seed: i
         verdict = read_verdict(result.run.verdict)
     except (ChaosError, RecordError, OSError) as error:
         return NightRun(asked, None, str(error), None)
+    except Exception as error:  # the runs after it are of use all the same
+        traceback.print_exc()
+        return NightRun(asked, None, f"this is a fault of icequake itself: {error!r}", None)
     headline = verdict.first_screen[1] if len(verdict.first_screen) > 1 else ""
     ended = runner.signalled or halt.asked(result.run.root)
     return NightRun(asked, verdict.verdict, headline, result.run.root, ended)

@@ -9,23 +9,28 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar, cast
 
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from chaos.cli import COMMANDS, icequake, run_command
-from chaos.errors import BadInput
+from chaos.commands.session import Session
+from chaos.errors import BadInput, NotReady
+from chaos.runner import Request, Result
 from chaos.scenario import find_scenario, load_plan
 from chaos.target import find_target
+from loadtests.records.rundir import RunDir
 from reports.history.commands import history
 from reports.history.entry import read_history
 from reports.history.page import trends_of
 from reports.history.prune import KEPT, prune
-from reports.nightly import command
+from reports.nightly import command, night
 from reports.nightly.command import write_morning
 from reports.nightly.mail import LINES_MAX, body, payload, subject
-from reports.nightly.night import NightRun, exit_code
+from reports.nightly.night import NightRun, do_night, exit_code
 from reports.nightly.preset import PresetRun, read_presets
 from reports.nightly.webhook import post
 from reports.verdict import Verdict
@@ -107,6 +112,75 @@ def test_the_morning_writes_page_mail_and_job_summary(tmp_path: Path, monkeypatc
     assert "run00100" in (tmp_path / "index.html").read_text()
     assert (tmp_path / "mail.txt").read_text().startswith("PASS  icequake nightly: 1 of 1")
     assert "PASS" in (tmp_path / "summary.md").read_text()
+
+
+class FakeRunner:
+    """Runs nothing: passes, fails of itself, or is ended by a signal, by the seed of the run."""
+
+    requests: ClassVar[list[Request]] = []
+
+    def __init__(self, request: Request, **_: object) -> None:
+        self._request, self.signalled = request, request.seed == 12
+        self.requests.append(request)
+
+    def execute(self) -> Result:
+        if self._request.seed == 11:
+            raise NotReady("the storage", 5)
+        root = written(self._request.runs, self._request.seed, verdict=PASS)
+        return Result(RunDir.open(root), 0)
+
+
+def test_a_night_goes_on_after_a_run_that_failed_and_stops_when_it_is_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One error is one line; after a signal the rest is inconclusive, and so is the night. Every run knows which part it is."""
+    monkeypatch.setattr(night, "Runner", FakeRunner)
+    monkeypatch.setattr(FakeRunner, "requests", [])
+    asked = [PresetRun(scenario="control"), *[PresetRun(scenario="quick", target="naive", expect=FAIL)] * 4]
+    told: list[str] = []
+    running = cast(Session, SimpleNamespace(stack=None, warden=None))
+
+    done = do_night(
+        asked,
+        running,
+        preset="ours",
+        runs=tmp_path,
+        seed=10,
+        argv=("icequake",),
+        say=lambda run: told.append(run.line()),
+    )
+
+    assert [run.verdict for run in done] == [PASS, None, PASS, INCONCLUSIVE, INCONCLUSIVE]
+    assert [run.headline for run in done[1:2] + done[3:]] == [
+        str(NotReady("the storage", 5)),
+        night.NOT_RUN,
+        night.NOT_RUN,
+    ]
+    assert len(told) == 3
+    parts = [request.night for request in FakeRunner.requests if request.night is not None]
+    assert [(part.preset, part.number, part.of) for part in parts] == [("ours", 1, 5), ("ours", 2, 5), ("ours", 3, 5)]
+    assert len({part.night for part in parts}) == 1
+    assert [request.expect for request in FakeRunner.requests] == ["PASS", "FAIL", "FAIL"]
+    assert subject(done, "ours", []).startswith("ERROR  icequake ours: 1 of 5 runs as expected")
+
+
+def test_a_fault_of_icequake_in_one_run_does_not_end_the_night(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is an error with its traceback; the runs after it are made."""
+
+    class Faulty(FakeRunner):
+        def execute(self) -> Result:
+            return Result(RunDir.open(written(tmp_path, 7)), 1 // (self._request.seed - 10))
+
+    monkeypatch.setattr(night, "Runner", Faulty)
+    monkeypatch.setattr(FakeRunner, "requests", [])
+    running = cast(Session, SimpleNamespace(stack=None, warden=None))
+    asked = [PresetRun(scenario="control")] * 2
+    done = do_night(asked, running, preset="p", runs=tmp_path, seed=10, argv=(), say=lambda _: None)
+    assert [run.verdict for run in done] == [None, PASS]
+    assert "ZeroDivisionError" in done[0].headline
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_what_had_to_fail_and_did_is_said_to_be_expected() -> None:
