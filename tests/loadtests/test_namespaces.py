@@ -96,7 +96,9 @@ def way_in() -> list[str]:
     for words in (own, [*own, "--user", "--map-root-user"]):
         if can(*words, "ip", "link", "set", "lo", "up"):
             return words
-    reason = "network namespaces need util-linux, iproute2, and root or user namespaces; this machine has not all of them"
+    reason = (
+        "network namespaces need util-linux, iproute2, and root or user namespaces; this machine has not all of them"
+    )
     if os.environ.get("CI"):
         pytest.fail(f"{reason}, and CI is set")
     pytest.skip(reason)
