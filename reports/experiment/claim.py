@@ -79,7 +79,7 @@ class Verified:
 def length(outcome: Outcome) -> str:
     """Say how long the traffic of a run lasted."""
     seconds = outcome.point.for_s
-    return f"{seconds / 60:g} minutes" if seconds >= 120 else f"{seconds:g} s"
+    return f"{round(seconds / 60, 1):g} minutes" if seconds >= 120 else f"{seconds:g} s"
 
 
 def fault_of(outcome: Outcome) -> str:

@@ -280,6 +280,7 @@ def test_an_answer_is_kept_as_json_markdown_and_a_page_that_escapes(tmp_path: Pa
     paths = {path.name: path for path in write_answer(answer, tmp_path, ("icequake", "experiment", HOSTILE))}
     assert set(paths) == {"answer.json", "answer.md", "answer.html", "wrangler.jsonc", "buffer.env"}
     assert HOSTILE not in paths["answer.html"].read_text()
+    assert "\nICEBERG_BUFFER_SIZE=500\nICEBERG_BUFFER_TIMEOUT_MS=500\n</pre>" in paths["answer.html"].read_text()
     assert json.loads(paths["answer.json"].read_text())["exit_code"] == 0
     assert paths["buffer.env"].read_text() == "ICEBERG_BUFFER_SIZE=500\nICEBERG_BUFFER_TIMEOUT_MS=500\n"
 

@@ -146,6 +146,7 @@ def test_a_right_claim_holds() -> None:
     assert done.holds
     assert [round(o.point.events_per_s) for o in done.outcomes] == [285, 330]
     assert [o.point.for_s for o in done.outcomes] == [600, 146]
+    assert "95% of it (285 events/s) for 10 minutes was clean; 110% (330 events/s) for 2.4 minutes" in done.sentence()
     assert capacity_answer(None, SLOW, done).exit_code == 0
 
 
