@@ -171,7 +171,7 @@ def test_a_fault_of_icequake_in_one_run_does_not_end_the_night(
 
     class Faulty(FakeRunner):
         def execute(self) -> Result:
-            return Result(RunDir.open(written(tmp_path, 7)), 1 // (self._request.seed - 10))
+            return Result(RunDir.open(written(tmp_path, self._request.seed)), 1 // (self._request.seed - 10))
 
     monkeypatch.setattr(night, "Runner", Faulty)
     monkeypatch.setattr(FakeRunner, "requests", [])
