@@ -39,7 +39,7 @@ def test_every_stage_is_hit() -> None:
     assert all(stage.about for stage in Stage)
 
 
-NOT_EVERYWHERE = ("host", "hook")
+NOT_EVERYWHERE = ("host", "hook", "power")
 """Mechanisms that need what not every machine, or only an owner, has."""
 
 
