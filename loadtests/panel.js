@@ -3,7 +3,7 @@
 (() => {
   const KEY = "icequake", TICK_MS = 1000, SILENT_MS = 15_000, AGAIN_MS = 2000, HISTORY = 1200;
   let history = [], runId = null, faults = [], drills = [], root = null, view = {}, pressed = false;
-  let source = null, heard = 0, lost = null, triedAt = 0, waiting = null;
+  let acts = 0, source = null, heard = 0, lost = null, triedAt = 0, waiting = null;
 
   const el = (tag, attributes = {}, ...children) => {
     const node = document.createElement(tag);
@@ -36,9 +36,12 @@
     return document;
   }
   async function act(action, body, done) {
+    const number = ++acts;
     say(action + " …", "");
-    try { const answer = await ask(action, body); say(done ? done(answer) : action + ": done", "good"); }
-    catch (error) { say(action + ": " + error.message, "bad"); }
+    try {
+      const answer = await ask(action, body);
+      if (number === acts) say(done ? done(answer) : action + ": done", "good");  // not over the answer to a later button
+    } catch (error) { say(action + ": " + error.message, "bad"); }
   }
   function say(text, kind) { view.said.textContent = text; view.said.className = "said " + kind; }
 
@@ -125,7 +128,7 @@
       some("refused", counts.refused, "warn"), some("unknown", counts.unknown, "warn"), some("not sent", counts.not_sent, "warn"),
       some("unwanted", counts.unwanted, "", "sent to be refused"),
       card("sent per event", counts.attempted ? (counts.sent / counts.attempted).toFixed(2) : "–", "", "retries included"),
-      some("flushes committed", committed, ""), some("flushes failed", failed, "bad"), some("flushes undecided", undecided, "warn"));
+      some("flushes committed", committed, "", "by the target's metrics"), some("flushes failed", failed, "bad"), some("flushes undecided", undecided, "warn"));
   }
 
   function drawBanner(state) {
@@ -179,7 +182,7 @@
     }
     node.append(svg("polyline", {points: points.map(point => x(point.t_s) + "," + y(point[name])).join(" "), fill: "none",
       stroke: "var(--accent)", "stroke-width": 1.5, "vector-effect": "non-scaling-stroke"}));
-    const now = "now " + value;
+    const now = value === "–" ? "not known now" : "now " + value;
     node.setAttribute("aria-label", now);
     node.previousElementSibling.lastElementChild.textContent = now + ", " + Math.round(span) + " s are shown";
   }

@@ -28,7 +28,7 @@ class Pretender:
         self.waiting: list[str] = []
         self.table: list[str] = []
         self.arrive(300)
-        self.discarded = 0
+        self.discarded = 7  # by whoever did so before
         self.size = "2000"
         self.log: list[dict[str, Any]] = []
         self.on: list[str] = []
@@ -84,7 +84,7 @@ class Pretender:
         gone, self.waiting = self.waiting, []
         lines = [json.dumps({"source": "s", "id": one}).encode() + b"\n" for one in gone]
         said = len(gone) - 10 if self.lies == "reset lies" else len(gone)
-        self.discarded = said if self.lies == "reset lies" else len(gone)
+        self.discarded += said if self.lies == "reset lies" else len(gone)
         digest = hashlib.sha256(b"".join(lines[:said])).hexdigest()
         return {"discarded": {"events": said, "sha256": digest}, "kept_events": 0}
 
