@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -31,6 +32,7 @@ import msgspec
 from loadtests.bench_job import Generator, Job, Measured
 from loadtests.records.ledger import LedgerWriter, Outcome
 
+GENERATORS: tuple[Generator, ...] = ("ours", "ours-no-ledger", "stock-bytes", "stock-dicts")
 USERS = 16
 BATCH = 100
 LEDGER_COST_MAX = 0.15
@@ -130,17 +132,18 @@ def finish(child: subprocess.Popen[str]) -> Measured:
     return msgspec.json.decode(out.strip().splitlines()[-1], type=Measured)
 
 
-def compare(url: str, runs: str, *, rounds: int, seconds: float) -> list[Result]:
-    """Let the generators take turns, single and batched."""
-    names: list[Generator] = ["ours", "ours-no-ledger", "stock-bytes", "stock-dicts"]
+def compare(
+    url: str, runs: str, *, rounds: int, seconds: float, generators: Sequence[Generator] = GENERATORS
+) -> list[Result]:
+    """Let the generators take turns, single and batched; and wrk with them where it is installed."""
     cases: list[tuple[str, int, Callable[[], Measured]]] = []
     for batch in (1, BATCH):
-        for name in names:
+        for name in generators:
             rate = OURS_RATE if name.startswith("ours") else 0
             job = Job(generator=name, url=url, seconds=seconds, batch=batch, users=USERS, rate=rate, runs=runs)
             cases.append((name, batch, lambda job=job: finish(start(job))))  # type: ignore[misc]
         if shutil.which("wrk"):
-            cases.append(("wrk", batch, lambda batch=batch: _wrk(url, batch, seconds)))  # type: ignore[misc]
+            cases.append(("wrk", batch, lambda batch=batch: run_wrk(url, batch, seconds)))  # type: ignore[misc]
     measured: dict[tuple[str, int], list[Measured]] = {}
     for number in range(rounds):
         for title, batch, run in cases:
@@ -175,7 +178,8 @@ wrk.body = file:read("*a")
 """
 
 
-def _wrk(url: str, batch: int, seconds: float) -> Measured:
+def run_wrk(url: str, batch: int, seconds: float) -> Measured:
+    """Let wrk send one body again and again. Raises RuntimeError, CalledProcessError."""
     from loadtests.events import EventFactory
     from loadtests.traffic import Mix
 
@@ -186,16 +190,30 @@ def _wrk(url: str, batch: int, seconds: float) -> Measured:
         )
         body.write_bytes(message.body)
         script.write_text(_LUA.format(body=body))
-        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         argv = ["wrk", "-t1", f"-c{USERS}", f"-d{max(1, round(seconds))}s", "-s", str(script), url]
         core = cores()[1]
         pinned = [*(["taskset", "-c", str(core)] if core is not None and shutil.which("taskset") else []), *argv]
         out = subprocess.run(pinned, capture_output=True, text=True, check=True).stdout
-        after, elapsed_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - began
-    requests = next(int(line.split()[0]) for line in out.splitlines() if "requests in" in line)
-    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return read_wrk(out, cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def read_wrk(out: str, *, cpu_s: float) -> Measured:
+    """Return what wrk printed. Requests without an answer, and answers that are not 2xx or 3xx, count as failed.
+
+    Raises:
+        RuntimeError: it printed something else.
+    """
+    done = re.search(r"^\s*(\d+) requests in ([\d.]+)(ms|s|m|h)\b", out, re.MULTILINE)
+    if done is None:
+        raise RuntimeError(f"wrk printed no number of requests: {out.strip()[-500:]}")
+    sockets = re.search(r"^\s*Socket errors: (.*)$", out, re.MULTILINE)
+    refused = re.search(r"^\s*Non-2xx or 3xx responses: (\d+)", out, re.MULTILINE)
+    failed = sum(int(number) for number in re.findall(r"\d+", sockets[1] if sockets else ""))
     return Measured(
-        requests=requests, failed=0, seconds=elapsed_s, cpu_s=cpu_s, p50_ms=0, p99_ms=0, max_ms=0
+        requests=int(done[1]), failed=failed + int(refused[1] if refused else 0), cpu_s=cpu_s,
+        seconds=float(done[2]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[done[3]], p50_ms=0, p99_ms=0, max_ms=0,
     )  # fmt: skip
 
 

@@ -115,19 +115,26 @@
     for (const button of view.marks) button.disabled = over;
   }
 
-  function drawCards({run, counts, table, flushes, contract, freshness_s}) {
+  function drawCards({run, counts, table, flushes, contract, freshness_s, verdict}) {
     const some = (name, value, kind, note) => card(name, count(value), value ? kind : "", note);
-    const looked = table.at_s === undefined ? null : "of " + count(table.acked) + " acked at " + seconds(table.at_s);
+    const attempted = counts.attempted;
+    let looked = table.at_s === undefined ? null : "of " + count(table.acked) + " acked at " + seconds(table.at_s);
+    if (verdict) {  // the judge has read every record and the whole table
+      const {totals} = verdict;
+      counts = {...counts, ...Object.fromEntries(["acked", "refused", "unknown", "unwanted"].map(name => [name, totals[name]]))};
+      table = {...table, visible: totals.distinct, pending: totals.pending + totals.stuck, lost: totals.lost, duplicated: totals.duplicated};
+      looked = "by the judge";
+    }
     const {committed, failed, undecided} = flushes || {}, behind = freshness_s > contract.freshness_s;
     view.cards.replaceChildren(
       card("phase", run.phase === "inject" && !run.traffic_ended ? "running" : run.phase), card("run time", seconds(run.elapsed_s)),
       card("acked", count(counts.acked)), some("visible", table.visible, "", looked), some("pending", table.pending, "", looked),
-      some("lost so far", table.lost, "bad", "was visible, is no more"), some("duplicated", table.duplicated, "bad"),
+      some(verdict ? "lost" : "lost so far", table.lost, "bad", verdict ? looked : "was visible, is no more"), some("duplicated", table.duplicated, "bad"),
       card("freshness", seconds(freshness_s), behind ? "bad" : "",
            table.error ? "the table cannot be read" : "promised: " + count(contract.freshness_s) + " s"),
       some("refused", counts.refused, "warn"), some("unknown", counts.unknown, "warn"), some("not sent", counts.not_sent, "warn"),
       some("unwanted", counts.unwanted, "", "sent to be refused"),
-      card("sent per event", counts.attempted ? (counts.sent / counts.attempted).toFixed(2) : "–", "", "retries included"),
+      card("sent per event", attempted ? (counts.sent / attempted).toFixed(2) : "–", "", "retries included"),
       some("flushes committed", committed, "", "by the target's metrics"), some("flushes failed", failed, "bad"), some("flushes undecided", undecided, "warn"));
   }
 

@@ -175,10 +175,10 @@ class Panel:
 
     def wait(self, holds: Callable[[], bool], what: str, timeout_ms: int = PATIENCE_MS) -> None:
         """Wait until *holds*, looking as often as the page draws."""
-        for _ in range(timeout_ms // 500):
+        for _ in range(timeout_ms // 200):
             if holds():
                 return
-            self.page.wait_for_timeout(500)
+            self.page.wait_for_timeout(200)
         raise AssertionError(f"waited in vain for {what}; the page says:\n{self.page.inner_text('body')}")
 
     def inject(self, fault: str, *, for_s: float | None = 30, **params: float | str) -> int:

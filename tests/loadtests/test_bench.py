@@ -1,5 +1,7 @@
 """The benchmarks measure what they say, on small numbers; speed itself is asserted nowhere."""
 
+import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +9,13 @@ import pytest
 
 from loadtests.bench_job import Job
 from loadtests.bench_latency import experiment, true_latencies_ms
-from loadtests.bench_load import Result, finish, ledger_us, sink, start
+from loadtests.bench_load import NAMES, Result, compare, finish, ledger_us, print_results, read_wrk, sink, start
 from loadtests.bench_server import Sink
 from loadtests.records.identity import Identity
 from loadtests.records.ledger import LedgerWriter
 from tests.loadtests.runs import RUN_ID, make_run
+
+OURS = (NAMES["ours"], NAMES["ours-no-ledger"])
 
 
 class Transport:
@@ -63,6 +67,57 @@ def test_events_per_core_follow_from_cpu_time():
 def test_the_ledgers_writes_take_time(tmp_path: Path):
     """Some microseconds, but not nothing."""
     assert ledger_us(tmp_path, pairs=200) > 0
+
+
+WRK = """#!/bin/sh
+printf '%s\\n' "$@" > "{log}"
+sed -n 's/.*io.open("\\(.*\\)", "rb").*/\\1/p' "$5" | xargs cat > "{body}"
+cat <<'END'
+Running 2s test @ http://127.0.0.1:18080/events
+  1 threads and 16 connections
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency   301.50us  215.31us   9.37ms   97.42%
+    Req/Sec    53.11k     3.70k   57.61k    80.95%
+  110942 requests in 2.10s, 6.24MB read
+  Socket errors: connect 0, read 3, write 1, timeout 2
+  Non-2xx or 3xx responses: 12
+Requests/sec:  52829.51
+Transfer/sec:      2.97MB
+END
+"""
+
+
+@pytest.fixture
+def fake_wrk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A wrk on PATH that keeps what it was given and prints what the real one prints."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    program = directory / "wrk"
+    program.write_text(WRK.format(log=tmp_path / "arguments", body=tmp_path / "body"))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path
+
+
+def test_wrk_has_a_row_of_its_own_where_it_is_installed(fake_wrk: Path, capsys: pytest.CaptureFixture[str]):
+    """Single and batched: a body of events, requests by its own count and time, what failed beside them."""
+    results = compare("http://127.0.0.1:18080/events", str(fake_wrk), rounds=1, seconds=2, generators=())
+
+    assert [(one.batch, one.failed, round(one.requests_per_s)) for one in results] == [(1, 18, 52830), (100, 18, 52830)]
+    words = (fake_wrk / "arguments").read_text().split()
+    assert words[:4] == ["-t1", "-c16", "-d2s", "-s"]
+    assert words[-1] == "http://127.0.0.1:18080/events"
+    assert len(json.loads((fake_wrk / "body").read_bytes())) == 100
+    print_results([*(Result(name, batch, 100.0, 5.0, 0) for name in OURS for batch in (1, 100)), *results], 3.0)
+    printed = capsys.readouterr().out
+    assert printed.count("wrk, one body (no ids, no ledger)") == 2
+    assert printed.count("18 FAILED") == 2
+
+
+def test_wrk_without_a_count_is_an_error():
+    """Another program of that name is no measurement."""
+    with pytest.raises(RuntimeError, match="printed no number of requests"):
+        read_wrk("wrk: unable to connect to 127.0.0.1:18080", cpu_s=1.0)
 
 
 @pytest.mark.integration

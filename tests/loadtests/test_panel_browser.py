@@ -189,10 +189,16 @@ def test_stop_shows_settling_and_then_the_verdict_with_its_report(session: tuple
     fake.now = state(run=run, session={**fake.now["session"], "settling": True}, faults=[])
     panel.wait(lambda: panel.banner.startswith("settling"), "settling")
     assert panel.page.locator("#icequake").get_by_role("button", name="inject", exact=True).is_disabled()
-    verdict = {"verdict": "FAIL", "first_screen": [f"FAIL  {EVIL}"], "totals": {}, "checks": []}
+    totals = {
+        "acked": 1250, "refused": 405, "unknown": 6, "unwanted": 8, "distinct": 1205, "pending": 0, "stuck": 44, "lost": 1,
+        "duplicated": 2,
+    }  # fmt: skip
+    verdict = {"verdict": "FAIL", "first_screen": [f"FAIL  {EVIL}"], "totals": totals, "checks": []}
     fake.now = state(run={**run, "phase": "done"}, verdict=verdict, faults=[])
     assert panel.verdict().startswith(f"FAIL  {EVIL}")
     assert panel.report().title() == "the report"
+    judged = {"acked": 1250, "visible": 1205, "pending": 44, "lost": 1, "duplicated": 2, "refused": 405}
+    assert {name: panel.number(name) for name in judged} == judged
 
 
 def test_a_session_that_is_gone_is_said_to_be_gone(session: tuple[Session, str], panel: Panel) -> None:
@@ -233,9 +239,9 @@ def test_a_broken_connection_is_said_and_mended(session: tuple[Session, str], pa
     with wire(port):
         far = Panel(panel.page.context.browser, f"http://127.0.0.2:{port}/")
         far.open()
-        far.wait(lambda: far.number("acked") == 1234, "the number of before")
+        far.wait(lambda: far.number("acked") == 1250, "the number of before")
     far.wait(lambda: far.banner.startswith("Connection lost"), "the loss")
-    fake.now = {**fake.now, "counts": {**fake.now["counts"], "acked": 4321}}
+    fake.now["verdict"]["totals"]["acked"] = 4321
     with wire(port):
         far.wait(lambda: far.number("acked") == 4321, "the number of now")
         assert "FAIL" in far.banner
