@@ -35,5 +35,6 @@ def test_the_doctor_says_nothing_about_a_healthy_table_but_that(
     said = capsys.readouterr()
     assert said.err == ""
     [line] = said.out.splitlines()
-    assert line.startswith(f"healthy   bench.events: 1 snapshots, {-(-files // 1000)} manifests, {files:,} data files")
+    manifests = "1 manifest" if files <= 1000 else f"{-(-files // 1000)} manifests"
+    assert line.startswith(f"healthy   bench.events: 1 snapshot, {manifests}, {files:,} data files")
     assert f"{files * 10:,} rows read" in line
