@@ -123,7 +123,8 @@ def _unanswered(records: RunRecords) -> Requests:
     done = done[done["sent_ns"] > 0]
     sent, ended = done["sent_ns"].astype(np.int64), done["done_ns"].astype(np.int64)
     answering = ~_within(_silences(records), sent, ended)  # who is down is not reached over any network
-    return Requests(sent[answering], ended[answering], (done["outcome"] == Outcome.UNKNOWN)[answering])
+    failed = (done["outcome"] == Outcome.UNKNOWN) | (done["status"] < 0)  # below zero: no answer of anybody's
+    return Requests(sent[answering], ended[answering], failed[answering])
 
 
 def _silences(records: RunRecords) -> list[tuple[int, int]]:

@@ -122,6 +122,14 @@ def test_unanswered_clients_point_at_the_network(run: HandMadeRun) -> None:
     assert suspects(run)[0].startswith(NETWORK)
 
 
+def test_a_door_that_nobody_reaches_points_at_the_network(run: HandMadeRun) -> None:
+    """No connection: the request surely was not kept, which is no answer of the target's."""
+    sent(run, 10, end=10)
+    for second in range(10, 60):
+        run.answered(1000 + second, outcome=Outcome.REFUSED, status=-1, at=second)
+    assert suspects(run)[0].startswith(NETWORK)
+
+
 def test_refused_clients_do_not(run: HandMadeRun) -> None:
     """A 503 of the target's own came over a network that works."""
     sent(run, 10, end=10)
