@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from chaos.stack.facade.config import Config
-from chaos.stack.plan import CatalogAccess, Credentials, write_private
+from chaos.stack.here import BackendHere
+from chaos.stack.plan import Credentials, write_private
 from chaos.stack.ports import Ports
 from chaos.stack.service import Service, http
 from chaos.warden_client import PACKAGE_ROOT
@@ -32,22 +32,15 @@ CAPABILITIES: dict[str, bool] = {
 """What this storage can show; a step that needs more is void, not green."""
 
 
-class Moto:
-    """Object store and catalog below ``directory``: one bucket as the warehouse, one for everything else."""
+class Moto(BackendHere):
+    """Object store and catalog below ``directory``."""
 
     name = "moto"
     roles = ROLES
-    access = CatalogAccess()
-    resign: Mapping[str, object] | None = None
     capabilities = CAPABILITIES
-    region = "us-east-1"
-    bucket = "analytics"
-    scratch_bucket = "scratch"
-    warehouse = "s3://analytics"
 
     def __init__(self, directory: Path, ports: Ports, credentials: Credentials) -> None:
-        self._directory = directory
-        self.credentials = self.target_credentials = credentials
+        super().__init__(directory, credentials)
         self._config = Config(
             host="127.0.0.1",
             s3_port=ports.take(),
@@ -85,15 +78,7 @@ class Moto:
 
     def catalog_ready(self) -> bool:
         """Tell whether the catalog gives our key a token and lists its namespaces."""
-        key, secret = self._config.access_key, self._config.secret_key
-        form = f"grant_type=client_credentials&client_id={key}&client_secret={secret}&scope=catalog"
-        kind = {"Content-Type": "application/x-www-form-urlencoded"}
-        token = http("POST", f"{self.catalog_url}/v1/oauth/tokens", body=form, headers=kind)
-        if token is None or token.status_code != 200:
-            return False
-        bearer = {"Authorization": f"Bearer {token.json()['access_token']}"}
-        namespaces = http("GET", f"{self.catalog_url}/v1/namespaces", headers=bearer)
-        return namespaces is not None and namespaces.status_code == 200
+        return self._lists_namespaces("namespaces")
 
 
 def _module(name: str, config: Path) -> list[str | Path]:

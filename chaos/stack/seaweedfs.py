@@ -11,13 +11,13 @@ import importlib.metadata
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 from pyarrow import fs
 
 from chaos.errors import ToolMissing
-from chaos.stack.plan import CatalogAccess, Credentials, write_private
+from chaos.stack.here import BackendHere
+from chaos.stack.plan import Credentials, write_private
 from chaos.stack.ports import Ports
 from chaos.stack.service import Service, http
 
@@ -40,22 +40,15 @@ _ROLES = ("master", "volume", "filer", "s3", "admin")
 _GRPC_OFFSET = 10000  # its worker looks for the admin's gRPC port there, whatever -admin.port.grpc says
 
 
-class SeaweedFS:
+class SeaweedFS(BackendHere):
     """One ``weed mini`` below ``directory``: an ordinary bucket and a table bucket, which is the warehouse."""
 
     name = "seaweedfs"
     roles = ROLES
-    access = CatalogAccess()
-    resign: Mapping[str, object] | None = None
     capabilities = CAPABILITIES
-    region = "us-east-1"
-    bucket = "analytics"
-    scratch_bucket = "scratch"
-    warehouse = "s3://analytics"
 
     def __init__(self, directory: Path, ports: Ports, credentials: Credentials) -> None:
-        self._directory = directory
-        self._credentials = self.credentials = self.target_credentials = credentials
+        super().__init__(directory, credentials)
         self._http = {role: ports.take_apart(_GRPC_OFFSET) for role in _ROLES}
         self._grpc = {role: port + _GRPC_OFFSET for role, port in self._http.items()}
         self._iceberg = ports.take()
@@ -93,14 +86,7 @@ class SeaweedFS:
 
         The token endpoint answers before the table bucket exists, so the question is for its namespaces.
         """
-        form = f"grant_type=client_credentials&client_id={self._credentials.access_key}&client_secret={self._credentials.secret_key}&scope=catalog"
-        kind = {"Content-Type": "application/x-www-form-urlencoded"}
-        token = http("POST", f"{self.catalog_url}/v1/oauth/tokens", body=form, headers=kind)
-        if token is None or token.status_code != 200:
-            return False
-        bearer = {"Authorization": f"Bearer {token.json()['access_token']}"}
-        namespaces = http("GET", f"{self.catalog_url}/v1/{self.bucket}/namespaces", headers=bearer)
-        if namespaces is None or namespaces.status_code != 200:
+        if not self._lists_namespaces(f"{self.bucket}/namespaces"):
             return False
         s3 = http("GET", self.s3_url)  # unsigned: a server that checks signatures refuses it
         return s3 is not None and s3.status_code == 403 and self._serves_objects()
@@ -108,8 +94,8 @@ class SeaweedFS:
     def _serves_objects(self) -> bool:
         """Tell whether an object of this store can be read: after a restart S3 answers before the volumes are found."""
         storage = fs.S3FileSystem(
-            access_key=self._credentials.access_key,
-            secret_key=self._credentials.secret_key,
+            access_key=self.credentials.access_key,
+            secret_key=self.credentials.secret_key,
             endpoint_override=self.s3_url,
             region=self.region,
             connect_timeout=1,
@@ -127,7 +113,7 @@ class SeaweedFS:
             return False
 
     def _identities(self) -> dict[str, object]:
-        credentials = [{"accessKey": self._credentials.access_key, "secretKey": self._credentials.secret_key}]
+        credentials = [{"accessKey": self.credentials.access_key, "secretKey": self.credentials.secret_key}]
         actions = ["Admin", "Read", "Write", "List", "Tagging"]
         return {"identities": [{"name": "icequake", "credentials": credentials, "actions": actions}]}
 

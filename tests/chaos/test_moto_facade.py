@@ -11,6 +11,7 @@ from typing import cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyiceberg.catalog.rest import CreateTableRequest
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.exceptions import ValidationError as InvalidMetadata
 from sqlalchemy.exc import IntegrityError, OperationalError
@@ -18,15 +19,18 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from chaos import cli
 from chaos.commands.session import STATE
 from chaos.stack import CAPABILITIES, STACKS, Ports, Stack
+from chaos.stack.facade.catalog import Catalog
 from chaos.stack.facade.config import Config
 from chaos.stack.facade.endpoints import page
-from chaos.stack.facade.errors import BadRequest, NoSuchTable, translate
+from chaos.stack.facade.errors import BadRequest, NoSuchTable, NotFound, translate
 from chaos.stack.facade.names import from_path, original, segments, stored
 from chaos.stack.facade.tokens import LIFETIME_S, Tokens
 from chaos.stack.moto import Moto
 from chaos.stack.plan import make_plan
 from chaos.warden_client import Warden
 
+TABLE = """{"name": "events", "location": null, "partition-spec": null, "write-order": null, "properties": {}, "stage-create": false,
+ "schema": {"type": "struct", "fields": [{"id": 1, "name": "id", "type": "string", "required": true}]}}"""
 LEVELS = st.lists(st.text(min_size=1), min_size=1).map(tuple)
 
 
@@ -110,6 +114,23 @@ def test_every_failure_has_its_status(error: Exception, status: int) -> None:
     assert answer.status == status
     assert str(answer)
     assert answer.type.endswith(("Exception", "Error"))
+
+
+def test_a_lost_local_metadata_file_is_404_by_its_name_and_one_in_s3_is_500(tmp_path: Path) -> None:
+    """Local files are for compatibility kits, which want Iceberg's own words; on S3 a client would take 404 for no table."""
+    config = Config("127.0.0.1", 1, 2, "k", "s", "r", (), f"file:{tmp_path}/warehouse", str(tmp_path / "c.db"))
+    catalog = Catalog(config)
+    catalog.create_namespace(("ns",), {})
+    made = catalog.create(("ns",), CreateTableRequest.model_validate_json(TABLE))
+    Path(str(made.metadata_location).removeprefix("file:")).unlink()
+
+    with pytest.raises(NotFound) as found:
+        catalog.load(("ns",), "events")
+    catalog.close()
+
+    assert (found.value.status, found.value.type) == (404, "NotFoundException")
+    assert str(found.value) == f"Failed to open input stream for file: {made.metadata_location}"
+    assert translate(FileNotFoundError("s3://analytics/metadata.json")).status == 500
 
 
 def test_a_missing_metadata_file_is_not_a_missing_table() -> None:

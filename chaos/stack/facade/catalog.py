@@ -30,6 +30,7 @@ from chaos.stack.facade.errors import (
     NamespaceNotEmpty,
     NoSuchNamespace,
     NoSuchTable,
+    NotFound,
     Unprocessable,
     Unsupported,
 )
@@ -153,7 +154,13 @@ class Catalog:
     def load(self, levels: Levels, name: str) -> TableResponse:
         """Read a table's metadata from the object store."""
         self._need_table(levels, name)
-        return _response(self._sql.load_table((*stored(levels), name)))
+        try:
+            return _response(self._sql.load_table((*stored(levels), name)))
+        except FileNotFoundError:
+            location = self._committer.pointer((*stored(levels), name))
+            if location.startswith("file:"):  # as compatibility kits want it; why S3 differs: docs/stacks.md
+                raise NotFound(f"Failed to open input stream for file: {location}") from None
+            raise
 
     def credentials(self, levels: Levels, name: str) -> tuple[str, dict[str, str]]:
         """Return where the table is, and the keys for what is below; they are those of the stack, and do not end."""

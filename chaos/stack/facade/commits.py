@@ -27,7 +27,7 @@ from pyiceberg.table.update import (
     TableUpdate,
     update_table_metadata,
 )
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -117,6 +117,16 @@ class Committer:
         io = load_file_io({**metadata.properties, **self._properties}, location)
         return _Staged(change.identifier, base, metadata, location, io)
 
+    def pointer(self, identifier: Identifier) -> str:
+        """Return where the metadata of a table is said to be; empty when there is no such table."""
+        with Session(self._sql.engine) as session:
+            found = session.scalar(select(IcebergTables.metadata_location).filter_by(**self._row(identifier)))
+        return found or ""
+
+    def _row(self, identifier: Identifier) -> dict[str, str]:
+        namespace = Pyiceberg.namespace_to_string(Pyiceberg.namespace_from(identifier))
+        return {"catalog_name": self._sql.name, "table_namespace": namespace, "table_name": identifier[-1]}
+
     def _load(self, identifier: Identifier) -> Table | None:
         try:
             return self._sql.load_table(identifier)
@@ -125,8 +135,7 @@ class Committer:
 
     def _point(self, session: Session, one: _Staged) -> None:
         """Let the table's name lead to the new metadata, if it still leads to the old."""
-        namespace = Pyiceberg.namespace_to_string(Pyiceberg.namespace_from(one.identifier))
-        row = {"catalog_name": self._sql.name, "table_namespace": namespace, "table_name": one.identifier[-1]}
+        row = self._row(one.identifier)
         if one.base is None:
             values = {**row, "metadata_location": one.location, "iceberg_type": ICEBERG_TABLE_TYPE}
             try:
@@ -140,7 +149,7 @@ class Committer:
             .values(metadata_location=one.location, previous_metadata_location=one.base.metadata_location)
         )
         if not session.execute(statement).rowcount:  # type: ignore[attr-defined]  # a Result of an UPDATE has it
-            name = f"{namespace}.{one.identifier[-1]}"
+            name = f"{row['table_namespace']}.{row['table_name']}"
             raise CommitFailedException(f"Requirement failed: another commit came first: {name}")
 
 

@@ -3,7 +3,7 @@
 ApiError
 ├── BadRequest          400
 ├── NotAuthorized       401
-├── NotFound            404
+├── NotFound            404  also the metadata of a table that is kept in local files
 │   ├── NoSuchNamespace
 │   ├── NoSuchTable
 │   └── NoSuchView
@@ -31,115 +31,85 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 
 class ApiError(Exception):
-    """One answer with an error body; ``str(error)`` is its message."""
+    """One answer with an error body; ``str(error)`` is its message.
+
+    Attributes:
+        status: HTTP status.
+        type: The specification's name of the error.
+    """
 
     status = 500
     type = "InternalServerError"
 
+    def __init_subclass__(cls, *, status: int | None = None, type: str | None = None) -> None:
+        """Say status and type where they differ from those of the parent class."""
+        super().__init_subclass__()
+        cls.status = cls.status if status is None else status
+        cls.type = cls.type if type is None else type
 
-class BadRequest(ApiError):
+
+class BadRequest(ApiError, status=400, type="BadRequestException"):
     """The request cannot be understood or makes no sense."""
 
-    status = 400
-    type = "BadRequestException"
 
-
-class NotAuthorized(ApiError):
+class NotAuthorized(ApiError, status=401, type="NotAuthorizedException"):
     """No token, or one that is not valid."""
 
-    status = 401
-    type = "NotAuthorizedException"
+
+class NotFound(ApiError, status=404, type="NotFoundException"):
+    """There is no such path, or no such local file."""
 
 
-class NotFound(ApiError):
-    """There is no such path."""
-
-    status = 404
-    type = "NotFoundException"
-
-
-class NoSuchNamespace(NotFound):
+class NoSuchNamespace(NotFound, type="NoSuchNamespaceException"):
     """The namespace does not exist."""
 
-    type = "NoSuchNamespaceException"
 
-
-class NoSuchTable(NotFound):
+class NoSuchTable(NotFound, type="NoSuchTableException"):
     """The table does not exist."""
 
-    type = "NoSuchTableException"
 
-
-class NoSuchView(NotFound):
+class NoSuchView(NotFound, type="NoSuchViewException"):
     """The view does not exist: this catalog has none."""
 
-    type = "NoSuchViewException"
 
-
-class NotAllowedHere(ApiError):
+class NotAllowedHere(ApiError, status=405, type="MethodNotAllowedException"):
     """The path exists, the verb does not."""
 
-    status = 405
-    type = "MethodNotAllowedException"
 
-
-class Unsupported(ApiError):
+class Unsupported(ApiError, status=406, type="UnsupportedOperationException"):
     """The specification has it, this catalog does not."""
 
-    status = 406
-    type = "UnsupportedOperationException"
 
-
-class AlreadyExists(ApiError):
+class AlreadyExists(ApiError, status=409, type="AlreadyExistsException"):
     """What was to be made is there."""
 
-    status = 409
-    type = "AlreadyExistsException"
 
-
-class NamespaceNotEmpty(ApiError):
+class NamespaceNotEmpty(ApiError, status=409, type="NamespaceNotEmptyException"):
     """The namespace still has tables or namespaces."""
 
-    status = 409
-    type = "NamespaceNotEmptyException"
 
-
-class CommitFailed(ApiError):
+class CommitFailed(ApiError, status=409, type="CommitFailedException"):
     """The commit was refused; the table is as it was."""
 
-    status = 409
-    type = "CommitFailedException"
 
-
-class TooLarge(ApiError):
+class TooLarge(ApiError, status=413, type="BadRequestException"):
     """The body is larger than any request of a client."""
 
-    status = 413
-    type = "BadRequestException"
 
-
-class Unprocessable(ApiError):
+class Unprocessable(ApiError, status=422, type="UnprocessableEntityException"):
     """A key is both set and removed."""
-
-    status = 422
-    type = "UnprocessableEntityException"
 
 
 class InternalError(ApiError):
     """The catalog failed."""
 
 
-class MetadataUnreadable(InternalError):
+class MetadataUnreadable(InternalError, type="ServiceFailureException"):
     """The catalog knows the table and cannot read its metadata."""
 
-    type = "ServiceFailureException"
 
-
-class Unavailable(ApiError):
+class Unavailable(ApiError, status=503, type="ServiceUnavailableException"):
     """Not now; nothing was applied."""
-
-    status = 503
-    type = "ServiceUnavailableException"
 
 
 _LATE = re.compile(r"snapshot with id \S+ already exists|sequence number", re.IGNORECASE)

@@ -180,6 +180,39 @@ def test_what_may_not_be_done_is_named(stack: Stack, table: Table) -> None:
     assert {one.allowed for one in Preflight(dead, table.location(), "t").permissions()} == {None}
 
 
+REMOVED: dict[str, tuple[dict[str, object], set[str]]] = {
+    "PUT": ({"verb": "PUT", "nth": 1}, {"PUT"}),
+    "every write": ({"verb": ["PUT", "POST"]}, {"PUT", "multipart upload", "conditional PUT"}),
+    "HEAD": ({"verb": "HEAD"}, {"HEAD"}),
+    "GET": ({"verb": "GET", "object": "data-file"}, {"GET"}),
+    "LIST": ({"verb": "GET", "path": "list-type=2"}, {"LIST"}),
+    "multipart upload": ({"verb": "POST", "path": "uploads"}, {"multipart upload"}),
+    "conditional PUT": ({"verb": "PUT", "nth": 3}, {"conditional PUT"}),
+    "DELETE": ({"verb": "DELETE"}, {"DELETE"}),
+}
+"""What a policy does not allow -> which requests of the preflight are refused, and what the doctor must name. Of its PUTs the second
+is a part of the multipart upload."""
+
+
+@pytest.mark.parametrize("removed", REMOVED)
+def test_each_permission_that_is_taken_away_is_named_and_no_other(stack: Stack, table: Table, removed: str) -> None:
+    """By the collector's own way, on a real store that does all the rest; with the permission back nothing is named."""
+    match, named = REMOVED[removed]
+    asked = {**stack.pyiceberg_properties(direct=False), "s3.endpoint": stack.addresses.s3_faulted}
+    answer = {"answer": "status", "status": 403, "code": "AccessDenied"}
+    rule = {"match": {"upstream": "r2", **match}, "action": {"do": "refuse", "answer": answer}}
+    stack.gateway.put_rule("permission", rule)
+    try:
+        tried = list(Preflight(asked, table.location(), "t").permissions())
+    finally:
+        stack.gateway.delete_rule("permission")
+
+    missing = {one.operation: one.detail for one in tried if one.allowed is False}
+    assert missing.keys() == named, tried
+    assert all(detail.startswith(("AccessDenied", "403")) for detail in missing.values()), missing
+    assert {one.allowed for one in Preflight(asked, table.location(), "t").permissions()} == {True}
+
+
 def test_an_unfinished_upload_is_seen(stack: Stack, table: Table) -> None:
     """Listings do not show its parts; the doctor does."""
     at = stack.addresses
