@@ -154,7 +154,7 @@ def _trials(chosen: Sequence[FaultSpec], target: str, mutants: Mutants | None, m
         yield Trial(fault=spec.name, target=loaded.name, path=where)
         if mutants is not None:
             kill = kills()[spec.name]
-            for name in dict.fromkeys(filter(None, (kill.mutant, *more))):
+            for name in dict.fromkeys((kill.mutant, *more)):
                 check = kill.check if name == kill.mutant else None
                 yield Trial(fault=spec.name, target=name, path=str(mutants.target(name)), planted=True, check=check)
 

@@ -7,7 +7,7 @@ import subprocess
 import time
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from chaos.errors import HealFailed, NotPossible
 from chaos.faults.env import Effect, Env
@@ -20,6 +20,8 @@ PATHS = ("ingest", "r2", "catalog")
 
 class OwnersHook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Run `inject`, later `heal`, of a hook of the target file, in the directory of that file; `probe` shows the effect.
+
+    `{pid}` in a command is the process id of the target, where icequake started it.
 
     Attributes:
         hook: Its name there. Its probe ends with 0 while nothing is broken, and with anything else while it is.
@@ -45,7 +47,7 @@ class HookInjection:
         self._spec, self._env = spec, env
         if spec.hook not in env.hooks:
             raise NotPossible(f"the target file has no hook {spec.hook!r}; it has {', '.join(env.hooks) or 'none'}")
-        self._hook: Hook = env.hooks[spec.hook]
+        self._hook = _filled(env.hooks[spec.hook], env)
         self._before = self._works()
         if self._before is False:
             raise NotPossible(f"the probe of hook {spec.hook} fails already, so it could not show an effect")
@@ -99,6 +101,16 @@ class HookInjection:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             return subprocess.CompletedProcess(argv, 255, "", str(error))
+
+
+def _filled(hook: Hook, env: Env) -> Hook:
+    if not any("{pid}" in command for command in (hook.inject, hook.heal, hook.probe or "")):
+        return hook
+    pid = env.target.pid if env.target is not None else None
+    if pid is None:
+        raise NotPossible("the hook asks for the process id of the target ({pid}), which icequake does not run")
+    words = {name: command.replace("{pid}", str(pid)) for name, command in structs.asdict(hook).items() if command}
+    return Hook(**words)
 
 
 def _last(text: str) -> str:

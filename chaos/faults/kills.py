@@ -1,6 +1,6 @@
 """What each named fault must kill (kills.yaml): a collector with one planted bug, and the check that finds it.
 
-A fault under which every broken collector passes tells nothing; so each has a mutant that fails under it, or a reason why none can.
+A fault under which every broken collector passes tells nothing; so each has a mutant that fails under it.
 """
 
 from __future__ import annotations
@@ -24,23 +24,12 @@ class Kill(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a fault kills.
 
     Attributes:
-        mutant: Name of a collector with one planted bug; None when no planted bug is found by this fault.
-        check: The check of the verdict that must FAIL, such as `events.lost`; None without a mutant.
-        none: Why there is no mutant, in a sentence; None with one.
+        mutant: Name of a collector with one planted bug.
+        check: The check of the verdict that must FAIL, such as `events.lost`.
     """
 
-    mutant: str | None = None
-    check: str | None = None
-    none: str | None = None
-
-    def __post_init__(self) -> None:
-        named = self.mutant is not None and self.check is not None
-        if not named and (self.mutant is not None or self.check is not None):
-            raise ValueError("a mutant goes with the check that must find it; give both")
-        if named == (self.none is not None):
-            raise ValueError("give mutant and check, or a reason under `none`")
-        if self.none is not None and not self.none.strip():
-            raise ValueError("the reason under `none` is empty")
+    mutant: str
+    check: str
 
 
 @lru_cache(maxsize=1)
@@ -61,7 +50,7 @@ def read_kills(text: str, path: Path) -> dict[str, Kill]:
             raise InvalidDocument(path, line, f"there is no fault {name!r} in catalogue.yaml; remove the line.")
     missing = [name for name in known if name not in plain]
     if missing:
-        raise InvalidDocument(path, None, f"{missing[0]} has no line; name the mutant it kills, or why there is none.")
+        raise InvalidDocument(path, None, f"{missing[0]} has no line; name the mutant that it kills, and the check.")
     return {name: _kill(name, entry, path, lines[name]) for name, entry in plain.items()}
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from msgspec import Meta, Struct, field
 
+from loadtests.records.target import Hook
+
 Seconds = Annotated[float, Meta(gt=0, le=600)]
 
 
@@ -14,8 +16,7 @@ class Micro(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, renam
     """What the micro-scenario of a fault needs beyond the ordinary.
 
     Attributes:
-        tier: `quick` faults are tried often; `nightly` ones take longer, or need what not every machine has; `own` ones need what
-            only the owner of a target has, and are tried by name only.
+        tier: `quick` faults are tried often; `nightly` ones take longer, or need what not every machine has.
         stack: The only stack on which it takes effect; None: any.
         for_s: How long the fault lasts.
         settle_s: How long the target may take afterwards.
@@ -23,10 +24,11 @@ class Micro(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, renam
         traffic: What differs from 200 events/s in requests of 20.
         env: Environment of the target, beside a flush every half second.
         params: Parameters that make the fault short.
+        hooks: Owner's commands for a target file that has none of that name.
         beside: Faults that are on at the same time, because they make the target do what this one is about.
     """
 
-    tier: Literal["quick", "nightly", "own"] = "quick"
+    tier: Literal["quick", "nightly"] = "quick"
     stack: Literal["seaweedfs", "moto"] | None = None
     for_s: Seconds = 3
     settle_s: Seconds = 20
@@ -34,6 +36,7 @@ class Micro(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, renam
     traffic: dict[str, Any] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
     params: dict[str, Any] = field(default_factory=dict)
+    hooks: dict[str, Hook] = field(default_factory=dict)
     beside: list[str] = field(default_factory=list)
 
     def scenario(self, fault: str, about: str, *, planted: bool = False) -> str:

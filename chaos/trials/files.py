@@ -20,7 +20,7 @@ def markdown(matrix: Matrix) -> str:
     stages = _lines(
         ["fault", *(stage.value for stage in Stage), matrix.target, "mutant", "check", "tried (UTC)"],
         (
-            [f"`{row.fault}`", *(MARKS[row.stages[stage]] for stage in Stage), row.unbroken or "-", _mutant_cell(row), row.check or "", when(row)]
+            [f"`{row.fault}`", *(MARKS[row.stages[stage]] for stage in Stage), row.unbroken or "-", _mutant_cell(row), row.check, when(row)]
             for row in matrix.rows
         ),
     )  # fmt: skip
@@ -30,24 +30,15 @@ def markdown(matrix: Matrix) -> str:
     )
     kills = _lines(
         ["fault", *matrix.mutants],
-        (
-            [f"`{row.fault}`", *(letter(row, name) for name in matrix.mutants)]
-            for row in matrix.rows
-            if row.none is None
-        ),
-    )
-    spared = _lines(
-        ["fault", "why no mutant"], ([f"`{row.fault}`", row.none or ""] for row in matrix.rows if row.none is not None)
+        ([f"`{row.fault}`", *(letter(row, name) for name in matrix.mutants)] for row in matrix.rows),
     )
     return "\n\n".join(
         ["# Faults tried", "## Faults by stage", stages, LEGEND, "## Mechanisms by stage", mechanisms,
-         "## Planted bugs by fault", kills, KILL_LEGEND, "## Without a planted bug", spared]
+         "## Planted bugs by fault", kills, KILL_LEGEND]
     ) + "\n"  # fmt: skip
 
 
 def _mutant_cell(row: Row) -> str:
-    if row.mutant is None:
-        return "none"
     return f"{row.mutant}: {row.kills.get(row.mutant, '-')}"
 
 

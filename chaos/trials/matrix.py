@@ -33,7 +33,7 @@ class Row(Struct, frozen=True, kw_only=True):
     """One fault.
 
     Attributes:
-        mutant: The one that it must kill, by `check`; None where `none` says why there is none.
+        mutant: The one that it must kill, by `check`.
         stages: One state for each stage of the pipeline.
         unbroken: What came of it on the target without a planted bug; None when it was not tried.
         kills: Mutant -> what came of it.
@@ -45,9 +45,8 @@ class Row(Struct, frozen=True, kw_only=True):
     about: str
     mechanism: str
     tier: str
-    mutant: str | None
-    check: str | None
-    none: str | None
+    mutant: str
+    check: str
     stages: dict[Stage, State]
     unbroken: Word | None
     kills: dict[str, Word]
@@ -99,7 +98,7 @@ def make_matrix(
             last[key] = outcome
         else:
             outdated.add(key)
-    wanted = {kill.mutant for spec in specs if (kill := kills[spec.name]).mutant is not None}
+    wanted = {kills[spec.name].mutant for spec in specs}
     tried = {name for _, name in last if name != target}
     rows = [_row(spec, kills[spec.name], [last[key] for key in last if key[0] == spec.name], target) for spec in specs]
     mutants = sorted({*wanted, *tried})
@@ -117,7 +116,6 @@ def _row(spec: FaultSpec, kill: Kill, outcomes: Sequence[Outcome], target: str) 
         tier=spec.micro.tier,
         mutant=kill.mutant,
         check=kill.check,
-        none=kill.none,
         stages={stage: state if stage in spec.stages else State.NOT_APPLICABLE for stage in Stage},
         unbroken=unbroken,
         kills=killed,

@@ -23,7 +23,7 @@ def terminal(matrix: Matrix, width: int) -> RenderableType:
     return Group(
         _title("Faults by stage"), _stage_table(matrix), Text(LEGEND, style="dim"), Text(_column_legend(matrix), style="dim"), Text(),
         _title("Mechanisms by stage"), _summary_table(matrix), Text("tried / there are", style="dim"), Text(),
-        *_kill_tables(matrix, width), *_spared(matrix),
+        *_kill_tables(matrix, width),
     )  # fmt: skip
 
 
@@ -56,9 +56,7 @@ def _word(word: Word | None) -> Text:
 
 
 def _mutant_word(row: Row) -> Text:
-    if row.mutant is None and not row.kills:
-        return Text("none", style="dim")
-    return _word(row.kills.get(row.mutant or "") or next(iter(row.kills.values()), None))
+    return _word(row.kills.get(row.mutant) or next(iter(row.kills.values()), None))
 
 
 def _summary_table(matrix: Matrix) -> Table:
@@ -91,19 +89,6 @@ def _kill_table(rows: Sequence[Row], mutants: Sequence[str]) -> Table:
         if row.mutant in mutants or set(row.kills) & set(mutants):
             table.add_row(row.fault, *(_kill(row, mutant) for mutant in mutants))
     return table
-
-
-def _spared(matrix: Matrix) -> Iterator[RenderableType]:
-    spared = [row for row in matrix.rows if row.none is not None]
-    if not spared:
-        return
-    reasons = _plain_table("fault", "why no mutant")
-    reasons.columns[1].no_wrap = False
-    for row in spared:
-        reasons.add_row(row.fault, row.none)
-    yield Text()
-    yield _title("Without a planted bug")
-    yield reasons
 
 
 def _kill(row: Row, mutant: str) -> Text:

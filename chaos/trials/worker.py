@@ -133,6 +133,7 @@ class Bench:
 
     def _run(self, trial: Trial, spec: FaultSpec, seed: int) -> tuple[TrialRunner, Result]:
         path, loaded = find_target(trial.path)
+        loaded = structs.replace(loaded, hooks={**spec.micro.hooks, **loaded.hooks})
         plan = plan_for(spec, planted=trial.planted)
         refuse(plan, loaded)
         where = () if trial.planted or trial.path == "reference" else ("--target", trial.path)

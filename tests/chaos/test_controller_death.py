@@ -18,6 +18,7 @@ import msgspec
 import pytest
 import yaml
 
+from chaos.faults import MECHANISMS, catalogue
 from chaos.gateway_client import GatewayClient
 from chaos.target import find_target
 from chaos.undo import process_identity
@@ -221,27 +222,46 @@ def test_a_killed_controller_leaves_no_fault_on_a_stack_that_stays_up(tmp_path: 
 
 SERVERS = ("warden", "storage", "toxiproxy", "gateway", "target", "locust", "auditor")
 """What a run has going; a fault that kills one of them may have left it dead when the controller is killed."""
-KILLERS = {"kill-collector", "storage-killed", "crash-loop", "gateway-killed", "crash-put-after", "toxiproxy-killed"}
+KILLERS = {
+    "buffer-torn",
+    "crash-loop",
+    "crash-put-after",
+    "gateway-killed",
+    "kill-collector",
+    "power-cut",
+    "storage-killed",
+    "toxiproxy-killed",
+}
+
+
+TOGETHER = (
+    "freeze-collector silent-clients r2-black-hole catalog-hang",
+    "freeze-storage freeze-toxiproxy",
+    "freeze-gateway buffer-locked",
+    "kill-collector storage-killed",
+    "crash-loop gateway-killed",
+    "crash-put-after",
+    "second-collector",  # it holds the buffer that one which died would start with
+    "toxiproxy-killed",
+    "disk-full data-file-cut",
+    "clock-ahead",
+    "foreign-maintenance",
+    "nothing concurrent-flush",
+    "buffer-torn",
+    "power-cut",
+)
+
+
+def test_the_controller_is_killed_during_each_mechanism() -> None:
+    """By the two tests beside this one; a new mechanism has to be added to them."""
+    at_once = [step["fault"] for step in yaml.safe_load(AT_ONCE)["steps"]]
+    tried = {catalogue()[name].mechanism for name in (*at_once, *" ".join(TOGETHER).split())}
+    assert tried == set(MECHANISMS)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize(
-    "faults",
-    [
-        "freeze-collector silent-clients r2-black-hole catalog-hang",
-        "freeze-storage freeze-toxiproxy",
-        "freeze-gateway buffer-locked",
-        "kill-collector storage-killed",
-        "crash-loop gateway-killed",
-        "crash-put-after",
-        "second-collector",  # it holds the buffer that one which died would start with
-        "toxiproxy-killed",
-        "disk-full data-file-cut",
-        "clock-ahead",
-        "foreign-maintenance",
-    ],
-)
+@pytest.mark.parametrize("faults", TOGETHER)
 def test_a_controller_that_is_killed_during_any_fault_leaves_no_process(tmp_path: Path, faults: str) -> None:
     """On a stack of its own: the stopped, the traced, the dead and the twice started alike, and `icequake heal` finds nothing."""
     names = faults.split()

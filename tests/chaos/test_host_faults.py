@@ -265,6 +265,17 @@ def test_a_hook_whose_heal_does_not_heal_is_an_error(place: Env, tmp_path: Path)
         injection.heal()
 
 
+@pytest.mark.integration
+def test_a_hook_may_name_the_process_of_the_target(place: Env, tmp_path: Path) -> None:
+    """Of a target that icequake runs; with any other the step is void."""
+    hooks = hook(tmp_path, inject="sh -c 'rm permission; echo {pid} > told'")
+    target = cast(Any, SimpleNamespace(pid=4711))
+    OwnersHook(hook="permission").inject(replace(place, hooks=hooks, target=target), "a").heal()
+    assert (tmp_path / "told").read_text() == "4711\n"
+    with pytest.raises(NotPossible, match="which icequake does not run"):
+        OwnersHook(hook="permission").inject(replace(place, hooks=hooks, target=None), "b")
+
+
 def test_a_hook_that_the_target_file_lacks_is_void(place: Env) -> None:
     """With the names that it has."""
     with pytest.raises(NotPossible, match="no hook 'moon'; it has none"):

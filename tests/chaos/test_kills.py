@@ -29,10 +29,10 @@ def tried(tmp_path: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[
     return subprocess.CompletedProcess([], command.returncode, out.decode()), {row["fault"]: row for row in rows}
 
 
-def test_every_fault_kills_something_or_says_why_not() -> None:
+def test_every_fault_kills_something() -> None:
     """A new fault needs a line in kills.yaml (its loader sees to that); a line needs a mutant that exists."""
     assert set(kills()) == set(catalogue())
-    assert {kill.mutant for kill in kills().values()} - {None} <= set(MUTANTS)
+    assert {kill.mutant for kill in kills().values()} <= set(MUTANTS)
 
 
 @pytest.mark.integration
