@@ -60,7 +60,7 @@ def alerts(records: RunRecords, truth: Samples) -> dict[str, Any]:
 
 
 def capacity(records: RunRecords, truth: Samples) -> dict[str, Any]:
-    """How much the buffer held. `held_s` is the time from the start of a fault to the first refusal, or the whole fault."""
+    """How much the buffer held. `held_s`: from the start of a fault to the first refusal by a full buffer, or all of it."""
     times, fill = records.sample("fill_ratio")
     history = records.history
     first_refusal = int(history.refused_ns.min()) if len(history.refused_ns) else None
@@ -74,7 +74,7 @@ def capacity(records: RunRecords, truth: Samples) -> dict[str, Any]:
         "refused_events": int(history.refused_events.sum()),
         "first_refusal_unix_ns": None if first_refusal is None else records.unix_ns(first_refusal),
         "held": held,
-        "longest": max(held, key=lambda h: (h["refused_at_s"] is not None, h["held_s"]), default=None),
+        "longest": max(held, key=lambda h: (h["refused_at_s"] is not None and h["full"], h["held_s"]), default=None),
         "refusals": _refusals(records),
         **fill_section(records, truth, offered),
         "volume": volume_section(records),
@@ -108,16 +108,16 @@ def _held(records: RunRecords, window: FaultWindow, times: Any, fill: Any) -> di
     inside = refused[(refused >= window.start_ns) & (refused <= window.end_ns)]
     refused_at_s = (int(inside.min()) - window.start_ns) / 1e9 if len(inside) else None
     seen = fill[(times >= window.start_ns) & (times <= window.end_ns)]
-    held_s = window.seconds if refused_at_s is None else refused_at_s
+    full = not len(seen) or seen.max() >= FULL
+    held_s = refused_at_s if refused_at_s is not None and full else window.seconds
     return {
         "fault": window.fault,
         "seconds": round(window.seconds, 3),
         "held_s": round(held_s, 3),
         "refused_at_s": None if refused_at_s is None else round(refused_at_s, 3),
         "max_fill": round(float(seen.max()), 4) if len(seen) else None,
-        "needs_capacity_events": _forecast(records, refused_at_s, held_s)
-        if not len(seen) or seen.max() >= FULL
-        else None,
+        "full": bool(full),
+        "needs_capacity_events": _forecast(records, refused_at_s, held_s) if full else None,
     }
 
 

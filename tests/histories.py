@@ -286,6 +286,10 @@ class HandMadeRun:
         for name, value in metrics.items():
             self._series.add(mono_ns(at), f"target:{name}", value)
 
+    def sampled(self, at: float, series: str, value: float) -> None:
+        """One value of a series of the run, such as `fill_ratio`."""
+        self._series.add(mono_ns(at), series, value)
+
     # --- the verdict
 
     def written(self) -> Path:

@@ -78,7 +78,7 @@ def verdict_doc(**changes: Any) -> VerdictDoc:
             "capacity": {
                 "capacity_events": 2000, "max_fill": 1.0, "offered_events_per_s": 500.0, "refused_events": 1200,
                 "first_refusal_unix_ns": STARTED_UNIX + 40 * S,
-                "held": [{"fault": "slow-r2", "seconds": 25.0, "held_s": 24.1, "refused_at_s": None, "max_fill": 0.97}],
+                "held": [{"fault": "slow-r2", "seconds": 25.0, "held_s": 24.1, "refused_at_s": None, "max_fill": 0.97, "full": True}],
                 "longest": None,
             },
             "flush": {"commit_requests": 44, "committed": 41, "failed": 0, "undecided": 3, "caught_up_s": 18.2},

@@ -703,6 +703,23 @@ def test_capacity_is_the_time_until_the_first_refusal(tmp_path: Path) -> None:
     assert capacity["longest"]["needs_capacity_events"] == 200_000
 
 
+def test_a_refusal_with_room_left_is_not_the_end_of_the_buffer(tmp_path: Path) -> None:
+    """Something else was refused, or there was a moment's trouble; the buffer held as long as the fault lasted."""
+    run = HandMadeRun(tmp_path, capacity_events=2000)
+    run.fault("manifest-emptied", 20, 40)
+    run.sampled(22, "fill_ratio", 0.16)
+    run.acked(A, at=21)
+    run.refused(B, at=20.2)
+    run.table(A, at=41)
+
+    document = run.judge()
+
+    assert document.sections["capacity"]["longest"]["held_s"] == 20.0
+    said = next(line for line in document.first_screen if line.startswith("Capacity"))
+    assert "held 20 s of manifest-emptied" in said
+    assert "first refusal after 0 s, not for want of room" in said
+
+
 def test_a_moved_run_gives_the_same_bytes(run: HandMadeRun, tmp_path: Path) -> None:
     """A verdict is a pure function of the run directory."""
     run.fault("slow-r2", 19, 30)
