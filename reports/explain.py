@@ -27,6 +27,7 @@ from reports.reconcile import Range, Reconciliation, each_event
 from reports.run_argument import find_run, run_argument
 from reports.runrecords import RunRecords, read_run
 from reports.unusable import usable
+from reports.visible import visible
 
 SETS = {
     "lost": ("missing",),
@@ -89,8 +90,10 @@ def _clock(records: RunRecords, mono_ns: int) -> str:
 
 
 def _file(file: ObservedFile) -> Iterator[str]:
-    yield f"  object    {safe(file.path)}" + (f" (referenced {file.references} times)" if file.references > 1 else "")
-    yield f"  flush     {safe(', '.join(file.flush_ids)) or 'not known'}"
+    yield f"  object    {visible(file.path)}" + (
+        f" (referenced {file.references} times)" if file.references > 1 else ""
+    )
+    yield f"  flush     {visible(', '.join(file.flush_ids)) or 'not known'}"
     committed = ""
     if file.unix_ms is not None:
         committed = f", committed {time.strftime('%H:%M:%S', time.gmtime(file.unix_ms / 1e3))}.{file.unix_ms % 1000:03}"
@@ -100,21 +103,16 @@ def _file(file: ObservedFile) -> Iterator[str]:
 def _content(files: list[ObservedFile], producer: int, sequence: int) -> Iterator[str]:
     for example in (e for file in files for e in file.altered_examples):
         if (example["producer"], example["sequence"]) == (producer, sequence):
-            yield f"  stored    {safe(str(example['stored']))}"
-            yield f"  sent      {safe(str(example['sent']))}"
+            yield f"  stored    {visible(str(example['stored']))}"
+            yield f"  sent      {visible(str(example['sent']))}"
 
 
 def _strays(records: RunRecords) -> Iterator[str]:
     for file in records.observed.files:
         if file.stage == "scan":
             for example in file.stray_examples:
-                head = f"{safe(str(example['id']))}  {safe(str(example['source']))}  not an id of this run"
+                head = f"{visible(str(example['id']))}  {visible(str(example['source']))}  not an id of this run"
                 yield "\n".join([head, *_file(file)])
-
-
-def safe(text: str) -> str:
-    """Return *text* with everything that could steer a terminal escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @click.command()

@@ -13,6 +13,7 @@ from reports.reproduce import reproduce_line
 from reports.runrecords import RunRecords
 from reports.sections.damage import sentence
 from reports.verdict import EXIT_CODES, Check, Totals, Verdict, worst
+from reports.visible import visible
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _LABEL = 10
@@ -26,7 +27,7 @@ def first_screen(
     sections: Mapping[str, Mapping[str, Any]],
     duration_s: float,
 ) -> list[str]:
-    """Return eight or nine lines. Times are UTC, so that the same run gives the same lines everywhere."""
+    """Return eight or nine lines, each of them printable. Times are UTC, so that the same run gives the same lines everywhere."""
     lines = [_title(records, checks, duration_s), _summary(totals, sections)]
     lines += [f"{'Where':<{_LABEL}}{text}" for text in _where(records, result, checks)]
     for label, text in (
@@ -37,7 +38,7 @@ def first_screen(
         ("Next", _next(records, checks)),
     ):
         lines.append(f"{label:<{_LABEL}}{text}")
-    return lines
+    return [visible(line) for line in lines]
 
 
 def clock(records: RunRecords, mono_ns: int) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from reports.layout import environment
 from reports.page import Page
-from reports.screen import visible
 from reports.verdict import Check, Verdict
+from reports.visible import visible
 
 MOST_CHARACTERS = 65_536
 """GitHub refuses a comment that is longer."""

@@ -30,10 +30,10 @@ from reports.marks import marks_of
 from reports.page import Anomaly, Page, page_of
 from reports.palette import css_variables, dark_twins
 from reports.run_argument import run_argument
-from reports.screen import visible
 from reports.story import Story, read_story
 from reports.unusable import usable
 from reports.verdict import read_verdict
+from reports.visible import visible
 from reports.wording import elapsed
 
 BAD_FILES = 254

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reports.verdict import Verdict, VerdictDoc
+from reports.visible import visible
 
 STYLES = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
 _LABEL_WIDTH = 10
@@ -53,8 +54,3 @@ def _headline(line: str, verdict: Verdict) -> Text:
     text = Text(line)
     text.stylize(STYLES[verdict], 0, len(verdict))
     return text
-
-
-def visible(text: str) -> str:
-    """Write control characters as escapes, so that an event's id cannot drive the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

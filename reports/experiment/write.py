@@ -22,7 +22,7 @@ from reports.experiment.answer_doc import AnswerDoc, Table
 from reports.experiment.answers import Answer, Chart
 from reports.frame import document_json
 from reports.palette import css_variables, dark_twins, light
-from reports.screen import visible
+from reports.visible import visible
 
 LINES = ("partition_1", "partition_2", "partition_3", "partition_4", "partition_5")
 """Colours of the lines of a chart, in turn."""

@@ -24,8 +24,8 @@ from reports.history.prune import prune
 from reports.history.trend import integrity, newest_two
 from reports.history.wording import change_text, duration_text, figure_text, verdict_text, when
 from reports.run_argument import find_run
-from reports.screen import visible
 from reports.verdict import Verdict
+from reports.visible import visible
 
 runs_option = click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where run directories are.")  # fmt: skip
 scenario_option = click.option("--scenario", help="Only runs of this scenario.")

@@ -18,8 +18,8 @@ from reports.history.entry import FIGURES, Entry, Figure
 from reports.history.trend import Drift, drift_of, integrity
 from reports.history.wording import change_text, duration_text, figure_text, when
 from reports.palette import css_variables, dark_twins
-from reports.screen import visible
 from reports.verdict import Verdict
+from reports.visible import visible
 
 RUNS_SHOWN = 500
 

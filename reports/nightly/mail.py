@@ -8,7 +8,7 @@ from typing import Any
 from reports.history.page import Trend
 from reports.history.wording import change_text
 from reports.nightly.night import NightRun, exit_code
-from reports.screen import visible
+from reports.visible import visible
 
 LINES_MAX = 15
 WORDS = {0: "PASS", 1: "FAIL", 2: "INCONCLUSIVE", 255: "ERROR"}

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from reports.explain import SETS, main, safe
+from reports.explain import SETS, main
+from reports.visible import visible
 from tests.histories import A, B, C, D, HandMadeRun
 
 
@@ -99,7 +100,7 @@ def test_the_limit_is_kept_and_the_rest_counted(run: HandMadeRun) -> None:
 
 def test_hostile_text_does_not_steer_the_terminal(run: HandMadeRun) -> None:
     """Control characters are printed as escapes."""
-    assert safe("\x1b[2Jid\n") == "\\x1b[2Jid\\n"
+    assert visible("\x1b[2Jid\n") == "\\x1b[2Jid\\n"
     run.acked(A)
     run.table(A, flush="\x1b[31mred")
     run.table(A)

@@ -750,6 +750,18 @@ def test_the_command_writes_the_verdict_and_exits_by_it(run: HandMadeRun) -> Non
     assert "icequake explain abcd1234 lost" in result.output
 
 
+def test_what_is_printed_cannot_steer_a_terminal(run: HandMadeRun) -> None:
+    """Names of flushes are the target's; in terminal, verdict.json and summary.txt they stand as escapes."""
+    run.acked(A)
+    run.table(A, A, flush="\x1b[2J\u202eflush")
+    root = run.written()
+
+    result = CliRunner().invoke(main, [str(root)])
+
+    assert "(flush \\x1b[2J\\u202eflush)" in result.output
+    assert all(line.isprintable() for line in (root / "summary.txt").read_text().splitlines())
+
+
 def test_a_run_whose_table_nobody_read_is_refused_with_a_sentence(run: HandMadeRun) -> None:
     """Exit 254, and what to do."""
     result = CliRunner().invoke(main, [str(run.run.root)])
