@@ -39,8 +39,10 @@ def _asked(info: RunInfo) -> list[str]:
         return list(_kept(info.argv[1:]))
     if command in GENERATED:
         return ["run", "scenario.yaml"]
+    changes = info.night.set if info.night is not None else _options(info.argv, "--set")
     drill = info.scenario.removeprefix("drill-")
-    return ["run", info.scenario] if drill == info.scenario else ["drill", drill]
+    words = ["run", info.scenario] if drill == info.scenario else ["drill", drill]
+    return words + [word for change in changes for word in ("--set", change)]
 
 
 def _kept(words: Sequence[str]) -> Iterator[str]:
@@ -53,9 +55,12 @@ def _kept(words: Sequence[str]) -> Iterator[str]:
 
 
 def _option(argv: Sequence[str], name: str) -> str | None:
+    return next(_options(argv, name), None)
+
+
+def _options(argv: Sequence[str], name: str) -> Iterator[str]:
     for word, following in pairwise([*argv, ""]):
-        if word == name:
-            return following or None
-        if word.startswith(f"{name}="):
-            return word.partition("=")[2]
-    return None
+        if word == name and following:
+            yield following
+        elif word.startswith(f"{name}="):
+            yield word.partition("=")[2]

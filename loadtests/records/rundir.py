@@ -88,12 +88,14 @@ class NightPart(Struct, frozen=True, kw_only=True):
         preset: What the night's list of runs is called.
         night: The same for every run of one night, and for no other's.
         number, of: Which run of how many, from 1.
+        set: What the list changes in the scenario, as `icequake run --set` does.
     """
 
     preset: str
     night: str
     number: int
     of: int
+    set: list[str] = field(default_factory=list)
 
 
 class RunInfo(Struct, kw_only=True):

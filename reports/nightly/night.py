@@ -78,7 +78,7 @@ def do_night(
     """Make every run, whatever became of the ones before, until somebody asks for the end; tell about each when it ends."""
     night, done = new_run_id(), list[NightRun]()
     for number, one in enumerate(asked, 1):
-        part = NightPart(preset=preset, night=night, number=number, of=len(asked))
+        part = NightPart(preset=preset, night=night, number=number, of=len(asked), set=one.set)
         done.append(_do(one, part, running, runs, seed + number - 1, argv))
         say(done[-1])
         if done[-1].ended_night:

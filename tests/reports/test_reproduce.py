@@ -9,10 +9,11 @@ import click
 import pytest
 
 from chaos.cli import icequake
-from loadtests.records.rundir import RunInfo
+from loadtests.records.rundir import NightPart, RunInfo
 from reports.reproduce import reproduce_line
 from tests.reports.drawn_runs import info
 
+NIGHT = NightPart(preset="nightly", night="n", number=2, of=3, set=["settle_s=9"])
 NOT_REPEATED = ("seed", "runs", "as_json", "only_print", "stack", "target")
 
 
@@ -64,6 +65,8 @@ def test_the_line_read_back_is_what_was_asked_for(argv: list[str]) -> None:
     [
         ({"argv": ["/x/icequake", "drill", "d", "--with", "a=1", "--runs", "r"], "scenario": "drill-d"}, "drill d --with a=1 --seed 7 --target my-collector"),
         ({"argv": ["icequake", "gameday"]}, "run quick --seed 7 --target my-collector"),
+        ({"argv": ["icequake", "gameday", "--set", "settle_s=9", "--set=a=b c"]}, "run quick --set settle_s=9 --set 'a=b c' --seed 7 --target my-collector"),
+        ({"argv": ["icequake", "nightly"], "night": NIGHT}, "run quick --set settle_s=9 --seed 7 --target my-collector"),
         ({"argv": []}, "run quick --seed 7 --target my-collector"),
         ({"argv": [], "scenario": "drill-flush-and-verify"}, "drill flush-and-verify --seed 7 --target my-collector"),
         ({"argv": ["icequake", "experiment", "capacity", "--target", "t.yaml"], "scenario": "capacity"}, "run scenario.yaml --seed 7 --target t.yaml"),
