@@ -27,9 +27,10 @@ from chaos.display import Display
 from chaos.errors import BadInput, ChaosError, NotNow, NotReady
 from chaos.generator import ALONE, Workers
 from chaos.interactive import described, described_drills
+from chaos.interrupt import Signalled
 from chaos.live_run import LiveRunner
 from chaos.loopback import open_url
-from chaos.runner import Request, Result, Signalled
+from chaos.request import Request, Result
 from chaos.scenario import Plan, TrafficSpec
 from chaos.stack import Stack
 from chaos.target import free_port

@@ -21,8 +21,10 @@ from chaos.errors import ChaosError, NotNow
 from chaos.interactive import Interactive, checked
 from chaos.live_traffic import UiTraffic
 from chaos.loopback import open_url
-from chaos.runner import POLL_S, Request, Runner
+from chaos.request import Request
+from chaos.runner import Runner
 from chaos.scenario import DrillStep
+from chaos.settling import POLL_S
 from chaos.stack import Stack
 from chaos.warden_client import Warden
 from loadtests.records.rundir import RunDir
@@ -75,13 +77,18 @@ class LiveRunner(Runner):
 
     def _make_generator(self) -> UiTraffic:
         self._traffic = UiTraffic(
-            self.run, self._plan.scenario, self._target.ingest, self._ingest_url(), self._warden, **self._hands
+            self.run,
+            self._plan.scenario,
+            self._target.ingest,
+            self._under_test.ingest_url(),
+            self._warden,
+            **self._hands,
         )
         return self._traffic
 
     def _preflight(self) -> None:
         super()._preflight()
-        self.ready.set_result({"run_dir": str(self.run.root.resolve()), "url": self._ingest_url()})
+        self.ready.set_result({"run_dir": str(self.run.root.resolve()), "url": self._under_test.ingest_url()})
 
     def _until(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -307,7 +314,11 @@ class LiveRunner(Runner):
         admin = self._target.admin
         if admin is None:
             raise NotNow("the target file names no `admin` listener, so it cannot be told to flush.")
-        token = self._placed.admin_token if self._target.process is not None else os.environ.get(admin.token_env, "")
+        token = (
+            self._under_test.placed.admin_token
+            if self._target.process is not None
+            else os.environ.get(admin.token_env, "")
+        )
         try:
             answer = ask_flush(f"{admin.url.rstrip('/')}/flush", token)
         except ChaosError as error:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from chaos.errors import ChaosError
 from chaos.generator import START_S, STOP_S, Generator
-from chaos.runner import POLL_S
 from chaos.scenario import Scenario
+from chaos.settling import POLL_S
 from chaos.warden_client import Warden
 from loadtests.records.rundir import RunDir
 from loadtests.records.target import Ingest

@@ -7,93 +7,43 @@ what is known, and is judged like any other; such a run cannot PASS.
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from chaos import halt
 from chaos.display import Display
-from chaos.drills.desk import AdminClient, DrillFailed
 from chaos.drills.hands import Hands
 from chaos.drills.sent import Sent
 from chaos.drills.steps import DrillSteps
 from chaos.drills.table import RunTable
 from chaos.errors import ChaosError, NotAllowed
-from chaos.faults.clock import environment_for
-from chaos.faults.env import Env, Flush
+from chaos.faults.env import Env
 from chaos.faults.object import put_back_originals
 from chaos.fingerprint import environment, versions
-from chaos.generator import ALONE, Generator, Workers
-from chaos.kept_aside import keep_quarantine
+from chaos.generator import Generator
+from chaos.interrupt import Interrupted, Signalled, signals_interrupt
 from chaos.nemesis import Nemesis
 from chaos.readers import Readers
+from chaos.request import Request, Result
 from chaos.requests_seen import RequestsSeen
 from chaos.sampler import Sampler
-from chaos.scenario import Plan, Step
+from chaos.scenario import Step
+from chaos.settling import POLL_S, Settling
 from chaos.stack import Stack
+from chaos.stopping import Readings, obey
 from chaos.table.errors import TableError
-from chaos.target import TargetProcess, place, target_environment
+from chaos.under_test import UnderTest
 from chaos.warden_client import Child, Warden
-from loadtests.records.documents import write_document
-from loadtests.records.rundir import NightPart, RoundTrip, RunDir, RunInfo, SettleEnd, new_run_id
-from loadtests.records.target import Target
-from loadtests.records.target_config import write_target_config
+from loadtests.records.rundir import RoundTrip, RunDir, RunInfo, SettleEnd, new_run_id
 from loadtests.records.timeline import Timeline
 from loadtests.traffic import traffic_named
 
 ROOM_BYTES = 200_000_000
-POLL_S = 0.1
 ROUNDTRIP_S = 30.0
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-class Interrupted(Exception):
-    """A person or a scheduler asked the run to end."""
-
-
-class Signalled(Interrupted):
-    """A signal did, so the whole command is to end."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to run.
-
-    Attributes:
-        target_path: Where the target file is; `{here}` in it means its directory.
-        argv: The command line, for the record and to reproduce it.
-        workers: Which processes send.
-        expect: The verdict it must have, when whoever started it said so.
-        night: Which part of a night it is.
-    """
-
-    plan: Plan
-    target_path: Path
-    target: Target
-    runs: Path
-    seed: int
-    argv: tuple[str, ...]
-    workers: Workers = ALONE
-    expect: str | None = None
-    night: NightPart | None = None
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished run and the exit code of its verdict (0 PASS, 1 FAIL, 2 INCONCLUSIVE)."""
-
-    run: RunDir
-    exit_code: int
 
 
 class Runner:
@@ -108,16 +58,17 @@ class Runner:
     def __init__(self, request: Request, *, stack: Stack, warden: Warden, display: Display) -> None:
         self._request, self._stack, self._warden, self._display = request, stack, warden, display
         self._plan = request.plan
-        self._placed = place(request.target_path, request.target)
-        self._target = self._placed.target
+        self._under_test = UnderTest(request.target_path, request.target, stack)
+        self._target = self._under_test.target
         self.run = self._create()
         self._window = self.run.info.window
         self._timeline = Timeline(self.run.timeline, self.run.info.run_id, listener=self._heard)
         self._seen = RequestsSeen(self.run)
         self._sampler = Sampler(self._target, self.run)
         self._generator = self._make_generator()
+        self._readings = Readings(self._generator, self._sampler)
+        self._settling = Settling(self._generator, self._sampler)
         self._readers = self._make_readers()
-        self._process: TargetProcess | None = None
         self._auditor: Child | None = None
         self._nemesis: Nemesis | None = None
         self._drills: DrillSteps | None = None
@@ -128,7 +79,7 @@ class Runner:
     # -- what another way of driving a run may replace
 
     def _make_generator(self) -> Generator:
-        scenario, url, workers = self._plan.scenario, self._ingest_url(), self._request.workers
+        scenario, url, workers = self._plan.scenario, self._under_test.ingest_url(), self._request.workers
         return Generator(self.run, scenario, self._target.ingest, url, self._warden, workers)
 
     def _make_readers(self) -> Readers:
@@ -163,7 +114,7 @@ class Runner:
     def execute(self) -> Result:
         """Run every phase and return the result. Raises ChaosError when the harness itself fails; all is healed then."""
         try:
-            with _signals_interrupt():
+            with signals_interrupt():
                 try:
                     self._phases()
                 except Interrupted as why:
@@ -192,7 +143,8 @@ class Runner:
         self._phase("heal", self._heal)
         self._phase("settle", self._settle)
         self._phase("verify", self._verify)
-        self._keep_quarantine()
+        if problem := self._under_test.keep_quarantine(self.run):
+            self._say(problem)
 
     def _phase(self, name: str, work: Any) -> None:
         self.run.info.phase = name
@@ -242,50 +194,27 @@ class Runner:
                 f"only {room // 1_000_000} MB are free where runs are kept ({self._request.runs}); free some."
             )
         self._check_faults()
-        self._permit_stack()
+        self._under_test.permit()
         self._warden.use_journal(self.run.journal, self.run.info.run_id)
         self._stack.note = self._say
         self._stack.reset()
         self._stack.set_gateway_log(self.run.gateway_log, run_id=self.run.info.run_id, seed=self._request.seed)
         self._measure_stack()
-        if self._through_proxy():
-            self._stack.point_ingest_at(_port(self._target.ingest.url))
-        if self._target.process is not None:
-            self._write_stack()
-            log = self.run.logs / "target.log"
-            env = target_environment(self._placed, self._stack.addresses, self._table_identifier(), self.run.root)
-            env |= self._plan.scenario.env
-            env |= environment_for((step.spec.build() for step in self._plan.steps), self.run.root)
-            self._process = TargetProcess(
-                self._target.process, warden=self._warden, env=env, log=log, on_ready=self._target_is_ready
-            )
-            self._process.start()
-            self._keep_configuration()
+        self._under_test.lead_clients_to_it()
+        mechanisms = [step.spec.build() for step in self._plan.steps]
+        self._under_test.start(self.run, self._warden, self._timeline, self._plan.scenario.env, mechanisms)
         self._auditor = self._readers.start_auditor(self._warden)
         self._sampler.start()
 
-    def _target_is_ready(self, pid: int) -> None:
-        self._timeline.write("process", name="target", state="ready", pid=pid)
-
-    def _permit_stack(self) -> None:
-        """Raise NotAllowed for a store or catalog elsewhere that the target file does not allow."""
-        addresses = self._stack.addresses
-        for url in (addresses.s3_direct, addresses.catalog_direct):
-            host = urlsplit(url).hostname
-            if host not in LOOPBACK and host not in self._target.allow:
-                raise NotAllowed(
-                    f"{url} is not on this machine; list {host!r} under `allow` in the target file when it is yours."
-                )
-
     def _measure_stack(self) -> None:
         """Record what the storage can show, as tried now; one that the target does not use is left alone."""
-        if self._target.process is not None:
+        if self._under_test.ours:
             self.run.info.capabilities = self._stack.measure()
             self.run.save()
 
     def _check_faults(self) -> None:
         for step in self._plan.steps:
-            problem = step.spec.build().problem(starts_target=self._target.process is not None)
+            problem = step.spec.build().problem(starts_target=self._under_test.ours)
             if problem:
                 self._timeline.write(
                     "step", step=step.index, fault=step.spec.name, state="void", reason=f"not possible here: {problem}"
@@ -295,34 +224,7 @@ class Runner:
                 self._timeline.write("drill", step=one.index, drill=one.drill.name, state="void", reason=problem)
 
     def _possible(self, step: Step) -> bool:
-        return step.spec.build().problem(starts_target=self._target.process is not None) is None
-
-    def _through_proxy(self) -> bool:
-        """Tell whether clients reach the target through Toxiproxy: when it listens on this machine, without TLS.
-
-        Raises:
-            NotAllowed: it is elsewhere, and its owner has not said that it may be loaded.
-        """
-        parts = urlsplit(self._target.ingest.url)
-        if parts.hostname in LOOPBACK:
-            return parts.scheme == "http"
-        if parts.hostname not in self._target.allow:
-            raise NotAllowed(
-                f"{self._target.ingest.url} is not on this machine; list {parts.hostname!r} under `allow` in the target "
-                "file when it is yours to load."
-            )
-        return False
-
-    def _write_stack(self) -> None:
-        document = {
-            "schema": "icequake.stack/1.0",
-            "direct": {"catalog": _without_secrets(self._stack.pyiceberg_properties(direct=True))},
-            "table": self._table_identifier(),
-        }
-        write_document(self.run.stack, document)
-
-    def _table_identifier(self) -> str:
-        return self._target.table.identifier or f"run_{self.run.info.run_id}.events"
+        return step.spec.build().problem(starts_target=self._under_test.ours) is None
 
     # -- baseline, inject, heal
 
@@ -334,12 +236,6 @@ class Runner:
         self._probe("acks", counts["acked"] > 0, f"{counts['acked']} of {counts['attempted']} events acknowledged")
         if not counts["acked"]:
             self._stopped("the steady state did not hold before anything was touched: no event was acknowledged")
-
-    def _ingest_url(self) -> str:
-        url = self._target.ingest.url
-        if not self._through_proxy():
-            return url
-        return f"{self._stack.addresses.ingest_faulted}{urlsplit(url).path or '/'}"
 
     def _inject(self) -> None:
         origin_ns = time.monotonic_ns()
@@ -362,63 +258,26 @@ class Runner:
         table = RunTable(
             direct,
             faulted,
-            self._table_identifier(),
+            self._table_name,
             self._target.table.columns,
             backup=self.run.root / "repair-backup",
         )
         hands = Hands(
-            self._placed, self._process, self._timeline, self._env_of,
-            acked=self._acked_now, sent=Sent(self.run), table=table,
+            self._under_test.placed, self._under_test.process, self._timeline, self._env_of,
+            acked=self._settling.acked, sent=Sent(self.run), table=table,
             end_traffic=self._traffic_ends.set, traffic_ended=lambda: self._window.traffic_end_ns is not None,
             noticed=self._noticed,
         )  # fmt: skip
         drills = [one for one in self._plan.drills if one.drill.problem(self._target) is None]
-        return DrillSteps(drills, hands.desk, self._timeline, seen=self._seen, read=self._reading)
+        return DrillSteps(drills, hands.desk, self._timeline, seen=self._seen, read=self._readings.read)
 
     def _env_of(self, step: Step) -> Env:
         rng = random.Random(f"{self._request.seed}:step:{step.index}")
         return Env(
-            self._stack, self._warden, self._process, self._seen, rng,
-            read=self._reading, hooks=self._target.hooks, data_dir=self.run.root / "target-data",
-            here=self._request.target_path.resolve().parent, table=self._table_identifier(), originals=self._originals,
-            flush=self._flush(),
+            self._stack, self._warden, self._under_test.process, self._seen, rng,
+            read=self._readings.read, hooks=self._target.hooks, data_dir=self.run.root / "target-data",
+            here=self._under_test.here, table=self._table_name, originals=self._originals, flush=self._under_test.flush(),
         )  # fmt: skip
-
-    def _flush(self) -> Flush | None:
-        admin = self._target.admin
-        if admin is None:
-            return None
-        token = self._placed.admin_token if self._process is not None else os.environ.get(admin.token_env, "")
-        return partial(AdminClient(admin.url, token).post, "flush")
-
-    def _reading(self, name: str) -> float | None:
-        """Return the present value of a reading (`chaos.condition.READINGS`); None when nobody takes it."""
-        if name == "fill":
-            return self._sampler.fill_ratio
-        if name == "buffered":
-            return self._sampler.buffered()
-        if name in ("pending", "duplicated", "unseen_s"):
-            value = self._sampler.refresh_visible().get("freshness_s" if name == "unseen_s" else name)
-            return None if value is None else float(value)
-        return float(self._generator.counts()[name])
-
-    def _obey_stop(self) -> None:
-        """Raise Interrupted when somebody asked for the end, or a stop condition of the scenario holds."""
-        if halt.asked(self.run.root):
-            raise Interrupted("`icequake halt` asked for it")
-        stop, began_ns = self._plan.scenario.stop, self._window.inject_start_ns
-        if began_ns is None or self._window.healed_ns is not None:
-            return
-        if stop.after_s is not None and time.monotonic_ns() - began_ns > stop.after_s * 1e9:
-            raise Interrupted(f"stop.after_s: {stop.after_s:g} s are over")
-        if self._plan.stop is not None and self._plan.stop.holds(self._reading):
-            raise Interrupted(f"stop.when: {self._plan.stop}")
-        counts = self._generator.counts()
-        lost = counts["refused"] + counts["unknown"]
-        if stop.refused_share is not None and lost > stop.refused_share * max(1, counts["attempted"]):
-            raise Interrupted(
-                f"stop.refused_share: {lost} of {counts['attempted']} events were refused or not answered"
-            )
 
     def _end_traffic(self) -> None:
         if self._window.baseline_start_ns is None or self._window.traffic_end_ns is not None:
@@ -441,30 +300,11 @@ class Runner:
     # -- settle, verify, judge
 
     def _settle(self) -> None:
-        reason = self._wait_empty(self._plan.scenario.settle_s)
+        reason = self._settling.wait_empty(self._plan.scenario.settle_s, meanwhile=self._refresh)
         self._window.settle = reason if self.run.info.stopped is None else "interrupted"
         self._window.settle_end_ns = time.monotonic_ns()
         self._window.buffered_at_end = self._sampler.buffered()
         self._timeline.write("settled", reason=reason, buffered=self._window.buffered_at_end)
-
-    def _wait_empty(self, wait_s: float) -> str:
-        """Wait until the target holds nothing and the table shows all that was acknowledged, or time is over."""
-        deadline = time.monotonic() + wait_s
-        while time.monotonic() < deadline:
-            if self._is_settled():
-                return "empty"
-            self._refresh()
-            time.sleep(POLL_S)
-        return "timeout"
-
-    def _is_settled(self) -> bool:
-        visible = self._sampler.refresh_visible()
-        acked = visible.get("acked")
-        complete = acked is not None and acked >= self._acked_now() and visible.get("pending") == 0
-        return complete and self._sampler.buffered() in (0, None)
-
-    def _acked_now(self) -> int:
-        return self._generator.counts()["acked"]
 
     def _verify(self) -> None:
         if self.run.info.stopped is not None:
@@ -473,47 +313,10 @@ class Runner:
         self._window.refusing_probe = SettleEnd(attempted=answer["attempted"], refused=answer["refused"])
         ok = False
         if self._window.settle == "empty" and answer["acked"]:
-            ok = self._wait_probe(answer["acked"])
+            ok = self._settling.wait_probe(answer["acked"], max(ROUNDTRIP_S, self._plan.scenario.settle_s))
         self._window.roundtrip = RoundTrip(
             ok=ok, producer=answer["producer"], first=answer["first"], buffered=self._sampler.buffered()
         )
-
-    def _keep_quarantine(self) -> None:
-        """Write down what the target keeps aside; one without an admin listener keeps nothing."""
-        if (admin := self._admin()) is not None:
-            problem = keep_quarantine(admin, self.run.root, self.run.info.run_id)
-            if problem is not None:
-                self._say(problem)
-
-    def _keep_configuration(self) -> None:
-        """Write down the configuration that is in force, where the target tells it."""
-        answer = self._asked_admin("config")
-        if answer is not None and isinstance(answer.get("variables"), dict):
-            write_target_config(self.run.root, answer["variables"], answer.get("defaults") or {})
-
-    def _asked_admin(self, what: str) -> Mapping[str, Any] | None:
-        if (admin := self._admin()) is None:
-            return None
-        try:
-            answer: Mapping[str, Any] = admin.read(what)
-        except (DrillFailed, LookupError, TypeError) as error:
-            self._timeline.write("note", text=f"the target's {what} could not be read: {error}")
-            return None
-        return answer
-
-    def _admin(self) -> AdminClient | None:
-        admin = self._target.admin
-        return None if admin is None or self._process is None else AdminClient(admin.url, self._placed.admin_token)
-
-    def _wait_probe(self, probe_acked: int) -> bool:
-        wanted = self._acked_now() + probe_acked
-        deadline = time.monotonic() + max(ROUNDTRIP_S, self._plan.scenario.settle_s)
-        while time.monotonic() < deadline:
-            visible = self._sampler.refresh_visible()
-            if (visible.get("acked") or 0) >= wanted and visible.get("pending") == 0:
-                return True
-            time.sleep(POLL_S)
-        return False
 
     def _judge(self) -> int:
         info = self.run.info
@@ -525,6 +328,10 @@ class Runner:
         info.phase = "done"
         self.run.save()
         return code
+
+    @property
+    def _table_name(self) -> str:
+        return self._under_test.table(self.run.info.run_id)
 
     @property
     def _originals(self) -> Path:
@@ -553,10 +360,7 @@ class Runner:
             with suppress(ChaosError):
                 self._auditor.stop(grace_s=10)
             self._auditor = None
-        if self._process is not None:
-            with suppress(ChaosError):
-                self._process.stop()
-            self._process = None
+        self._under_test.stop()
         self._sampler.stop()
 
     # -- helpers
@@ -576,7 +380,8 @@ class Runner:
 
     def _notice_target(self) -> None:
         """Record a target that ended by itself; what it owes is judged as ever."""
-        ended = self._process is not None and self._process.pid is None
+        process = self._under_test.process
+        ended = process is not None and process.pid is None
         if ended and not self._display.progress.faults and "target-ended" not in self._noticed:
             self._noticed.add("target-ended")
             self._timeline.write("process", name="target", state="exited", pid=None)
@@ -588,7 +393,7 @@ class Runner:
         progress.visible = self._sampler.refresh_visible().get("visible")
         progress.fill_ratio, progress.flushes = self._sampler.fill_ratio, self._sampler.flushes
         progress.faults = self._active_faults()
-        self._obey_stop()
+        obey(self._plan, self.run, self._readings, self._generator)
         self._notice_target()
         self._notice_servers()
         for worker in self._generator.news():
@@ -600,32 +405,3 @@ class Runner:
 
     def _probe(self, name: str, ok: bool, detail: str) -> None:
         self._timeline.write("probe", name=name, ok=ok, detail=detail)
-
-
-@contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into Interrupted; a second one is left to end the process."""
-
-    def interrupt(number: int, _frame: object) -> None:
-        for sig, handler in before.items():
-            signal.signal(sig, handler)
-        raise Signalled(f"{signal.Signals(number).name} was received")
-
-    before = {sig: signal.signal(sig, interrupt) for sig in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for sig, handler in before.items():
-            signal.signal(sig, handler)
-
-
-def _port(url: str) -> int:
-    parts = urlsplit(url)
-    return parts.port or (443 if parts.scheme == "https" else 80)
-
-
-_SECRET_PROPERTIES = ("s3.access-key-id", "s3.secret-access-key", "credential", "token")
-
-
-def _without_secrets(properties: dict[str, str]) -> dict[str, str]:
-    return {key: "***" if key in _SECRET_PROPERTIES else value for key, value in properties.items()}

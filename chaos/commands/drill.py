@@ -17,7 +17,7 @@ from chaos.display import Display
 from chaos.drills import MODULES, find_drill
 from chaos.errors import BadInput, BadTarget
 from chaos.guard import refuse
-from chaos.runner import Request
+from chaos.request import Request
 from chaos.scenario import Plan, load_plan
 from chaos.target import find_target
 

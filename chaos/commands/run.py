@@ -15,7 +15,8 @@ from chaos.display import Display
 from chaos.errors import ChaosError
 from chaos.generator import Workers
 from chaos.guard import refuse
-from chaos.runner import Request, Result, Runner
+from chaos.request import Request, Result
+from chaos.runner import Runner
 from chaos.scenario import find_scenario, load_plan, threshold_override
 from chaos.target import find_target
 

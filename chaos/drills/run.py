@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from chaos.runner import POLL_S, Runner
+from chaos.runner import Runner
+from chaos.settling import POLL_S
 
 AFTER_S = 2.0
 """Traffic flows so long after the drill."""

@@ -30,7 +30,9 @@ from chaos.errors import ChaosError
 from chaos.faults import FaultSpec, catalogue
 from chaos.guard import refuse
 from chaos.readers import Readers, WarmJudge
-from chaos.runner import POLL_S, Request, Result, Runner
+from chaos.request import Request, Result
+from chaos.runner import Runner
+from chaos.settling import POLL_S
 from chaos.target import find_target
 from chaos.trials.messages import ORDERS, Broken, Order, Phase, Ready, line
 from chaos.trials.outcome import EFFECTIVE, Outcome, Trial, Word, definition_of, word_for

@@ -16,7 +16,9 @@ import yaml
 from chaos.commands.session import Session
 from chaos.display import Display
 from chaos.guard import refuse
-from chaos.runner import Interrupted, Request, Runner
+from chaos.interrupt import Interrupted
+from chaos.request import Request
+from chaos.runner import Runner
 from chaos.scenario import load_plan
 from chaos.target import find_target
 from loadtests.records.jsonl import read_jsonl

@@ -14,7 +14,8 @@ from chaos.commands.session import Session
 from chaos.display import Display
 from chaos.errors import ChaosError
 from chaos.guard import refuse
-from chaos.runner import Request, Runner
+from chaos.request import Request
+from chaos.runner import Runner
 from chaos.scenario import find_scenario, load_plan
 from chaos.target import find_target
 from loadtests.records.errors import RecordError

@@ -13,7 +13,8 @@ from chaos.commands.session import session
 from chaos.display import Display
 from chaos.errors import ToolMissing
 from chaos.faults.kills import kills
-from chaos.runner import Request, Runner
+from chaos.request import Request
+from chaos.runner import Runner
 from chaos.scenario import find_scenario, load_plan
 from chaos.setup import SetupError
 from chaos.target import find_target

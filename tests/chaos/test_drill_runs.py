@@ -15,7 +15,8 @@ from chaos.commands.session import Session, session
 from chaos.display import Display
 from chaos.drills import MODULES
 from chaos.drills.run import DrillRunner
-from chaos.runner import Request, Runner
+from chaos.request import Request
+from chaos.runner import Runner
 from chaos.scenario import Plan, load_plan
 from chaos.target import find_target
 

@@ -16,7 +16,8 @@ from chaos.commands.session import Session, session
 from chaos.display import Display
 from chaos.drills.run import DrillRunner
 from chaos.faults import catalogue
-from chaos.runner import Request, Runner
+from chaos.request import Request
+from chaos.runner import Runner
 from chaos.scenario import load_plan
 from chaos.target import find_target
 from tests.mutants import target

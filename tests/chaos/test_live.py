@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from chaos.errors import BadInput
+from chaos.interrupt import Signalled
 from chaos.live import LiveSession, LoadForm, live_plan, with_mode
-from chaos.runner import Signalled
 from chaos.scenario import find_scenario, load_plan
 from chaos.target import find_target
 

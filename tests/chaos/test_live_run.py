@@ -22,7 +22,7 @@ from chaos.display import Display
 from chaos.errors import BadInput, ChaosError, NotNow
 from chaos.live import LiveSession, LoadForm, Setting
 from chaos.live_run import LiveRunner, Totals
-from chaos.runner import Request
+from chaos.request import Request
 from chaos.scenario import find_scenario, load_plan
 from chaos.stack import Addresses
 from chaos.target import find_target

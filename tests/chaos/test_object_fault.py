@@ -21,7 +21,8 @@ from chaos.errors import NotPossible, ToolMissing
 from chaos.faults import catalogue
 from chaos.faults.env import Env
 from chaos.faults.object import DamagedObject, put_back_originals
-from chaos.runner import Request, Runner
+from chaos.request import Request
+from chaos.runner import Runner
 from chaos.scenario import load_plan
 from chaos.setup import SetupError
 from chaos.table.originals import Originals

@@ -22,7 +22,8 @@ from rich.console import Console
 from chaos.commands.session import Session, session
 from chaos.display import Display
 from chaos.generator import PROBE_PRODUCER
-from chaos.runner import Request, Runner
+from chaos.request import Request
+from chaos.runner import Runner
 from chaos.scenario import find_scenario, load_plan
 from chaos.target import find_target
 

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from chaos.commands.session import Session, session
 from chaos.display import Display
-from chaos.runner import Request, Runner
+from chaos.request import Request
+from chaos.runner import Runner
 from chaos.scenario import load_plan
 from chaos.target import find_target
 from tests.mutants_traffic import BATCH_EVENTS, BODY_BYTES, EVENT_BYTES

@@ -12,7 +12,8 @@ from rich.console import Console
 from chaos.commands.session import Session
 from chaos.display import Display
 from chaos.faults import catalogue
-from chaos.runner import Request, Runner
+from chaos.request import Request
+from chaos.runner import Runner
 from chaos.target import find_target
 from chaos.trials.plan import plan_for
 from tests.mutants import target

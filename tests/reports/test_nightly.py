@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from chaos.cli import COMMANDS, icequake, run_command
 from chaos.commands.session import Session
 from chaos.errors import BadInput, NotReady
-from chaos.runner import Request, Result
+from chaos.request import Request, Result
 from chaos.scenario import find_scenario, load_plan
 from chaos.target import find_target
 from loadtests.records.rundir import RunDir
