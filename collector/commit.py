@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
@@ -19,29 +19,23 @@ from pyiceberg.io import FileIO, load_file_io
 from pyiceberg.io.pyarrow import parquet_file_to_data_file, schema_to_pyarrow
 from pyiceberg.manifest import (
     DataFile,
-    ManifestContent,
     ManifestEntry,
     ManifestEntryStatus,
     ManifestFile,
     write_manifest,
     write_manifest_list,
 )
-from pyiceberg.partitioning import PartitionField, PartitionSpec
-from pyiceberg.schema import Schema
 from pyiceberg.table import CommitTableRequest
 from pyiceberg.table import Table as CatalogTable
-from pyiceberg.table.metadata import TableMetadata, TableMetadataV1
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import (
     Operation,
-    Snapshot,
     SnapshotSummaryCollector,
     Summary,
     update_snapshot_summaries,
 )
-from pyiceberg.table.update import AddSnapshotUpdate
-from pyiceberg.transforms import HourTransform, IdentityTransform
-from pyiceberg.types import BinaryType, NestedField, StringType, TimestamptzType
 
+from collector import lineage
 from collector.catalog import connect, s3_properties
 from collector.clock import Clock, SystemClock
 from collector.config import CatalogConfig, MaintenanceConfig, S3Config
@@ -50,6 +44,7 @@ from collector.encode import FLUSH_ID_KEY, to_parquet
 from collector.errors import CommitUnknown, StoreUnavailable
 from collector.maintenance import SnapshotInfo, expirable
 from collector.memory import MemoryIO, MemoryOutput
+from collector.schema import TABLE_PROPERTIES, TABLE_SCHEMA, TABLE_SPEC, complete_partition, conform
 from collector.store import FileRef, Intent, Progress
 from collector.table import TableView, snapshot_id_of
 
@@ -57,34 +52,6 @@ SMALL_MANIFEST_FILES = 500
 """A manifest with fewer data files is small: merged with others once there are many."""
 
 _WATERMARK = "collector.{}.watermark"
-
-TABLE_SCHEMA = Schema(
-    NestedField(1, "id", StringType(), required=True),
-    NestedField(2, "source", StringType(), required=True),
-    NestedField(3, "type", StringType(), required=True),
-    NestedField(4, "time", TimestamptzType(), required=True),
-    NestedField(5, "time_text", StringType()),
-    NestedField(6, "subject", StringType()),
-    NestedField(7, "datacontenttype", StringType()),
-    NestedField(8, "dataschema", StringType()),
-    NestedField(9, "data_kind", StringType()),
-    NestedField(10, "data", StringType()),
-    NestedField(11, "data_binary", BinaryType()),
-    NestedField(12, "extensions", StringType()),
-)
-"""Columns of a table the collector creates; ``encode.SCHEMA`` describes them."""
-
-TABLE_SPEC = PartitionSpec(
-    PartitionField(source_id=4, field_id=1000, transform=HourTransform(), name="time_hour"),
-    PartitionField(source_id=3, field_id=1001, transform=IdentityTransform(), name="type"),
-)
-
-TABLE_PROPERTIES = {
-    "format-version": "2",
-    "write.parquet.compression-codec": "zstd",
-    "write.metadata.delete-after-commit.enabled": "true",
-    "write.metadata.previous-versions-max": "20",
-}
 
 
 def rest_table(
@@ -200,7 +167,7 @@ class IcebergTable:
         return TableView(
             uuid=str(metadata.table_uuid),
             head=metadata.current_snapshot_id,
-            ancestors=frozenset(s.snapshot_id for s in _ancestors(metadata)),
+            ancestors=frozenset(s.snapshot_id for s in lineage.ancestors(metadata)),
             watermarks={
                 key[len(prefix) : -len(suffix)]: int(value)
                 for key, value in metadata.properties.items()
@@ -215,9 +182,9 @@ class IcebergTable:
         table = self._loaded()
         path = f"{table.metadata.location}/data/{flush.flush_id}-{number:05d}.parquet"
         try:
-            data = to_parquet(_conform(rows, schema_to_pyarrow(table.schema())), flush.flush_id)
+            data = to_parquet(conform(rows, schema_to_pyarrow(table.schema())), flush.flush_id)
             data_file = parquet_file_to_data_file(MemoryIO(path, data), table.metadata, path)
-            _complete_partition(data_file, rows, table.metadata)
+            complete_partition(data_file, rows, table.metadata)
             _put(table.io, path, data)
         except Exception as exc:
             _unavailable(f"the data file {path} cannot be stored", exc)
@@ -243,11 +210,11 @@ class IcebergTable:
         table, intent = self._loaded(), flush.intent
         assert intent is not None
         try:
-            schema = schema_to_pyarrow(_schema_of(intent, table.metadata))
+            schema = schema_to_pyarrow(lineage.schema_of(intent, table.metadata))
             for file in flush.files:
                 if file.path in missing:
                     number = int(file.path.rpartition("-")[2].removesuffix(".parquet"))
-                    _put(table.io, file.path, to_parquet(_conform(rows(number), schema), flush.flush_id))
+                    _put(table.io, file.path, to_parquet(conform(rows(number), schema), flush.flush_id))
             for path, data in intent.objects:
                 if path in missing:
                     _put(table.io, path, data)
@@ -277,13 +244,13 @@ class IcebergTable:
         added, summary = self._added_manifest(table, flush, files, outputs[0])
         _put(table.io, outputs[0].location, outputs[0].data)
         self._crash("manifest.after_write")
-        inherited = _sound_manifests(parent, table.io)
+        inherited = lineage.sound_manifests(parent, table.io)
         manifests = [added, *self._merge(table, snapshot_id, inherited, outputs[1])]
         if outputs[1].data:
             _put(table.io, outputs[1].location, outputs[1].data)
         list_path = f"{metadata.location}/metadata/snap-{snapshot_id}-{attempt}-{_short_hash(stem)}.avro"
         outputs.append(MemoryOutput(list_path))
-        sequence = _last_sequence(metadata) + 1
+        sequence = lineage.last_sequence(metadata) + 1
         with write_manifest_list(
             2, outputs[2], snapshot_id, parent.snapshot_id if parent else None, sequence, "deflate"
         ) as writer:
@@ -316,7 +283,7 @@ class IcebergTable:
         return CommitTableRequest.model_validate(
             {
                 "identifier": {"namespace": self._identifier[:-1], "name": self._identifier[-1]},
-                "requirements": _unchanged(metadata),
+                "requirements": lineage.unchanged(metadata),
                 "updates": [
                     {"action": "add-snapshot", "snapshot": snapshot},
                     {
@@ -356,7 +323,7 @@ class IcebergTable:
     ) -> list[ManifestFile]:
         """Replace many small manifests by one, so that lists stay short; sizes grow in steps, never all at once."""
         metadata = table.metadata
-        small = [m for m in manifests if _is_small(m, metadata.default_spec_id, SMALL_MANIFEST_FILES)]
+        small = [m for m in manifests if lineage.is_small(m, metadata.default_spec_id, SMALL_MANIFEST_FILES)]
         if len(small) < self._maintenance.manifests_max:
             return manifests
         try:
@@ -382,7 +349,7 @@ class IcebergTable:
             raise CommitUnknown(f"the catalog did not confirm the commit: {_describe(exc)}") from exc
         self._crash("commit.after_send")
         snapshot_id = snapshot_id_of(flush.flush_id)
-        if all(s.snapshot_id != snapshot_id for s in _ancestors(answer.metadata)):
+        if all(s.snapshot_id != snapshot_id for s in lineage.ancestors(answer.metadata)):
             raise CommitUnknown("the catalog confirmed the commit, but its answer does not show the snapshot")
         self._adopt(answer.metadata, answer.metadata_location, table.config)
         for path in [path for path in self._files if f"/{flush.flush_id}-" in path]:
@@ -404,7 +371,7 @@ class IcebergTable:
             return 0
         infos = [
             SnapshotInfo(s.snapshot_id, s.timestamp_ms / 1000, s.summary is not None and FLUSH_ID_KEY in s.summary)
-            for s in _ancestors(metadata)
+            for s in lineage.ancestors(metadata)
         ]
         ids = expirable(infos, [ref.snapshot_id for ref in metadata.refs.values()], config, now)
         if not ids:
@@ -413,7 +380,7 @@ class IcebergTable:
         request = CommitTableRequest.model_validate(
             {
                 "identifier": {"namespace": self._identifier[:-1], "name": self._identifier[-1]},
-                "requirements": _unchanged(metadata),
+                "requirements": lineage.unchanged(metadata),
                 "updates": [{"action": "remove-snapshots", "snapshot-ids": ids}],
             }
         )
@@ -428,83 +395,6 @@ class IcebergTable:
 def _put(file_io: FileIO, path: str, data: bytes) -> None:
     with file_io.new_output(path).create(overwrite=True) as stream:
         stream.write(data)
-
-
-def _schema_of(intent: Intent, metadata: TableMetadata) -> Schema:
-    """Return the schema for which the flush's data files were made."""
-    request = CommitTableRequest.model_validate_json(intent.body)
-    ids = [update.snapshot.schema_id for update in request.updates if isinstance(update, AddSnapshotUpdate)]
-    return next((one for one in metadata.schemas if one.schema_id in ids), metadata.schema())
-
-
-def _conform(rows: pa.Table, target: pa.Schema) -> pa.Table:
-    """Put rows into the table's columns; columns the table adds are null, one it lacks must be empty."""
-    missing = [n for n in rows.column_names if n not in target.names and rows[n].null_count < rows.num_rows]
-    if missing:
-        raise StoreUnavailable(f"the table has no column {', '.join(missing)}; add it or use another table")
-    columns = [
-        rows[f.name].cast(f.type) if f.name in rows.column_names else pa.nulls(rows.num_rows, f.type) for f in target
-    ]
-    return pa.Table.from_arrays(columns, schema=target)
-
-
-def _complete_partition(data_file: DataFile, rows: pa.Table, metadata: TableMetadata) -> None:
-    """Fill in values that came from no statistics: Parquet keeps none for texts above 4 KiB."""
-    for position, field in enumerate(metadata.spec().fields):
-        if data_file.partition[position] is None and isinstance(field.transform, IdentityTransform):
-            data_file.partition[position] = rows[metadata.schema().find_column_name(field.source_id)][0].as_py()
-
-
-def _unchanged(metadata: TableMetadata) -> list[dict[str, Any]]:
-    """Require that the table is still the same and its main branch where it was read."""
-    return [
-        {"type": "assert-table-uuid", "uuid": str(metadata.table_uuid)},
-        {"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": metadata.current_snapshot_id},
-    ]
-
-
-def _ancestors(metadata: TableMetadata) -> Iterator[Snapshot]:
-    """Walk main from its head; pyiceberg's own walk searches the whole list for each parent."""
-    by_id = {snapshot.snapshot_id: snapshot for snapshot in metadata.snapshots}
-    snapshot = by_id.get(metadata.current_snapshot_id) if metadata.current_snapshot_id is not None else None
-    while snapshot is not None:
-        yield snapshot
-        parent = snapshot.parent_snapshot_id
-        snapshot = by_id.get(parent) if parent is not None else None
-
-
-def _last_sequence(metadata: TableMetadata) -> int:
-    if isinstance(metadata, TableMetadataV1):
-        raise StoreUnavailable("the table has format version 1; upgrade it to 2")
-    return metadata.last_sequence_number
-
-
-def _sound_manifests(parent: Snapshot | None, file_io: FileIO) -> list[ManifestFile]:
-    """Read the parent's manifests and compare them with its totals.
-
-    A manifest list cut after its header reads as empty; a commit on top of it would drop every older row.
-    """
-    if parent is None:
-        return []
-    manifests = parent.manifests(file_io)
-    total = parent.summary.additional_properties.get("total-data-files") if parent.summary else None
-    listed = sum(
-        (m.added_files_count or 0) + (m.existing_files_count or 0)
-        for m in manifests
-        if m.content == ManifestContent.DATA
-    )
-    if total is not None and int(total) != listed:
-        raise StoreUnavailable(
-            f"the manifest list {parent.manifest_list} names {listed} data files, its snapshot {total}: "
-            "the table is damaged; repair it or roll back before events can be committed"
-        )
-    return manifests
-
-
-def _is_small(manifest: ManifestFile, spec_id: int, limit: int) -> bool:
-    entries = (manifest.added_files_count or 0) + (manifest.existing_files_count or 0)
-    plain = manifest.content == ManifestContent.DATA and manifest.partition_spec_id == spec_id
-    return plain and 0 < entries < limit
 
 
 def _short_hash(text: str) -> str:

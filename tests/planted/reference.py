@@ -157,14 +157,14 @@ def trusts_its_uploads() -> list[Patch]:
 
 def ignores_totals() -> list[Patch]:
     """Build on the parent's manifest list without comparing it with the parent's totals."""
-    commit = module("commit")
-    return [(commit, "_sound_manifests", lambda parent, file_io: parent.manifests(file_io) if parent else [])]
+    lineage = module("lineage")
+    return [(lineage, "sound_manifests", lambda parent, file_io: parent.manifests(file_io) if parent else [])]
 
 
 def builds_on_nothing() -> list[Patch]:
     """Begin a new list of manifests when the parent's cannot be read."""
-    commit = module("commit")
-    sound_manifests = commit._sound_manifests
+    lineage = module("lineage")
+    sound_manifests = lineage.sound_manifests
 
     def whatever(parent: Any, file_io: Any) -> Any:
         try:
@@ -172,7 +172,7 @@ def builds_on_nothing() -> list[Patch]:
         except Exception:
             return []
 
-    return [(commit, "_sound_manifests", whatever)]
+    return [(lineage, "sound_manifests", whatever)]
 
 
 def merges_what_it_can() -> list[Patch]:
