@@ -179,7 +179,7 @@ def merges_what_it_can() -> list[Patch]:
     """Merge manifests once there are some, leave out those that cannot be read, and do not look at totals."""
     commit = module("commit")
 
-    def merge(_self: Any, table: Any, snapshot_id: int, manifests: Any, path: str) -> Any:
+    def merge(_self: Any, table: Any, snapshot_id: int, manifests: Any, output: Any) -> Any:
         if len(manifests) < SOME:
             return manifests
         entries: list[Any] = []
@@ -187,9 +187,7 @@ def merges_what_it_can() -> list[Patch]:
             with suppress(Exception):
                 entries += manifest.fetch_manifest_entry(table.io)
         metadata = table.metadata
-        with commit.write_manifest(
-            2, metadata.spec(), metadata.schema(), table.io.new_output(path), snapshot_id, "deflate"
-        ) as writer:
+        with commit.write_manifest(2, metadata.spec(), metadata.schema(), output, snapshot_id, "deflate") as writer:
             for entry in entries:
                 writer.existing(entry)
         return [writer.to_manifest_file()]
