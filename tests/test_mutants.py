@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -31,6 +33,27 @@ def test_a_bug_of_the_reference_replaces_what_is_there(name: str) -> None:
     """A mutant whose names are gone from the collector would be no mutant at all."""
     for owner, attribute, planted in REFERENCE[name]():
         assert getattr(owner, attribute) is not planted
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_a_bug_of_the_reference_takes_what_it_is_given(name: str) -> None:
+    """One that does not fails at its own call, and would be found whatever it was planted for."""
+    for owner, attribute, planted in REFERENCE[name]():
+        original = getattr(owner, attribute)
+        if inspect.isfunction(original) and inspect.isfunction(planted):
+            given = inspect.signature(original).parameters.values()
+            positional = [one.name for one in given if one.kind is not one.KEYWORD_ONLY and one.default is one.empty]
+            named = [one.name for one in given if one.kind is one.KEYWORD_ONLY and one.default is one.empty]
+            inspect.signature(planted).bind(*positional, **dict.fromkeys(named))
+            assert _passed(planted) in (None, _passed(original)), (name, attribute)
+
+
+def _passed(function: Any) -> list[str] | None:
+    """The names of what a method is given, but for itself and what it leaves alone; None when it takes anything."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in parameters):
+        return None
+    return [one.name.removeprefix("_") for one in parameters][1:]
 
 
 @pytest.mark.parametrize("name", NAIVE)

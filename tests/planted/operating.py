@@ -43,7 +43,7 @@ def exports_too_little() -> list[Patch]:
 def replays_again() -> list[Patch]:
     """Store whatever a replay holds, also what is in the table."""
     dedupe = module("dedupe").Window
-    return [(dedupe, "duplicates", lambda _self, hashes, _oldest: np.zeros(len(hashes), dtype=np.bool_))]
+    return [(dedupe, "duplicates", lambda _self, hashes, _oldest_waiting: np.zeros(len(hashes), dtype=np.bool_))]
 
 
 def reset_lies() -> list[Patch]:

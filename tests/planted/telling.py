@@ -15,9 +15,9 @@ def hides_what_it_flushes() -> list[Patch]:
     fill = module("fill")
     state = fill.Fills._state
 
-    def waiting_only(self: Any, key: Any, one: Any, now: float) -> Any:
-        told = state(self, key, one, now)
-        return replace(told, events=one.events, fill_ratio=(one.events + one.storing) / self.capacity)
+    def waiting_only(self: Any, key: Any, fill: Any, now: float) -> Any:
+        told = state(self, key, fill, now)
+        return replace(told, events=fill.events, fill_ratio=(fill.events + fill.storing) / self.capacity)
 
     return [(fill.Fills, "_state", waiting_only)]
 
@@ -27,8 +27,8 @@ def clamps_its_fill() -> list[Patch]:
     fill = module("fill")
     state = fill.Fills._state
 
-    def clamped(self: Any, key: Any, one: Any, now: float) -> Any:
-        told = state(self, key, one, now)
+    def clamped(self: Any, key: Any, fill: Any, now: float) -> Any:
+        told = state(self, key, fill, now)
         return replace(told, fill_ratio=min(told.fill_ratio, CLAMP))
 
     return [(fill.Fills, "_state", clamped)]
