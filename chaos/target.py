@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import secrets
+import signal
 import sys
 import time
 import urllib.error
@@ -119,6 +120,7 @@ class TargetProcess:
         env: Its whole environment.
         log: Where its output goes.
         on_ready: Told the process id whenever it has come up, the first time and again.
+        on_absent: Told why, in a sentence, whenever it did not come back after a fault.
     """
 
     def __init__(
@@ -129,9 +131,10 @@ class TargetProcess:
         env: Mapping[str, str],
         log: Path,
         on_ready: Callable[[int], None] = lambda _: None,
+        on_absent: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._process, self._warden, self._log = process, warden, log
-        self._on_ready = on_ready
+        self._on_ready, self._on_absent = on_ready, on_absent
         self._env = {**env, **process.env}
         self._child: Child | None = None
 
@@ -167,6 +170,17 @@ class TargetProcess:
                 raise NotReady("the target", self._process.ready_s, child.log_tail())
             time.sleep(POLL_S)
         self._on_ready(child.pid)
+
+    def come_back(self, *, env: Mapping[str, str] = NOTHING, arguments: Sequence[str] = ()) -> None:
+        """Start it again; one that does not come up is the verdict's to judge, and no failure of icequake. Raises ProcessFailed.
+
+        One that was killed before it was ready is no such case: that was done to it.
+        """
+        try:
+            self.start(env=env, arguments=arguments)
+        except NotReady as error:
+            if self.status != -signal.SIGKILL:
+                self._on_absent(str(error))
 
     def ready(self) -> bool:
         """Tell whether it runs and says that it is ready."""

@@ -117,8 +117,12 @@ class UnderTest:
         def ready(pid: int) -> None:
             timeline.write("process", name="target", state="ready", pid=pid)
 
-        log = run.logs / "target.log"
-        self.process = TargetProcess(self.target.process, warden=warden, env=whole, log=log, on_ready=ready)
+        def absent(why: str) -> None:
+            timeline.write("note", text=f"the target did not come back: {why}")
+
+        self.process = TargetProcess(
+            self.target.process, warden=warden, env=whole, log=run.logs / "target.log", on_ready=ready, on_absent=absent
+        )
         self.process.start()
         self._keep_configuration(run, timeline)
 

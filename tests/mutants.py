@@ -102,6 +102,7 @@ REFERENCE: dict[str, Callable[[], list[reference.Patch]]] = {
     "counts-attempts": telling.counts_attempts,
     "counts-arrivals": telling.counts_arrivals,
     "no-sync": disk.no_sync,
+    "stays-down": disk.stays_down,
     "ends-at-a-tear": disk.ends_at_a_tear,
     "discards-torn-logs": disk.discards_torn_logs,
 }

@@ -21,6 +21,7 @@ WITHOUT_A_FAULT = {
     "twice": "wrong without any fault (tests/chaos/test_runs.py)",
     "always-503": "refusing is allowed, so it proves nothing (tests/chaos/test_runs.py)",
     "stuck": "wrong without any fault (tests/chaos/test_runs.py)",
+    "stays-down": "killed by any kill (tests/chaos/test_disk_faults.py)",
     "ends-at-a-tear": "killed by buffer-torn (tests/chaos/test_disk_faults.py), which has another line in kills.yaml",
     **dict.fromkeys((name for name, _ in BY_TRAFFIC.values()), "killed by unusual traffic"),
     **dict.fromkeys((name for _, name, _ in BY_DRILL), "killed by a drill"),

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
 
-from chaos.errors import NotPossible, NotReady
+from chaos.errors import NotPossible
 from chaos.faults.env import Effect, Env
 from chaos.faults.process import KILLED
 
@@ -49,11 +49,7 @@ class CrashInjection:
             )
         armed = {points.env: points.format.format(point=crash.point, nth=crash.nth)}
         self._target.stop()
-        try:
-            self._target.start(env=armed, arguments=points.arguments)
-        except NotReady:
-            if self._target.status != KILLED:  # else it was at its point before it was asked whether it is ready
-                raise
+        self._target.come_back(env=armed, arguments=points.arguments)  # it may die at its point before it is ready
         self._since_ns = self._until_ns = time.monotonic_ns()
         self._died_at: float | None = None
         self._status: int | None = None
@@ -65,10 +61,10 @@ class CrashInjection:
         return self._died_at is not None and time.monotonic() >= self._died_at + self._crash.down_s
 
     def heal(self) -> None:
-        """Start it unarmed and wait until it says it is ready. Raises NotReady."""
+        """Start it unarmed and wait until it says it is ready, or does not come back."""
         if self._died_at is None:
             self._status = self._target.stop()
-        self._target.start()
+        self._target.come_back()
         self._until_ns = time.monotonic_ns()
 
     def effect(self) -> Effect:

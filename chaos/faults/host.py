@@ -66,7 +66,7 @@ class SyscallInjection:
         return self._child.poll() is not None
 
     def heal(self) -> None:
-        """Detach, and see that nobody traces the target any more; then do what a supervisor does. Raises HealFailed, NotReady.
+        """Detach, and see that nobody traces the target any more; then do what a supervisor does. Raises HealFailed.
 
         A target that cannot trust its disk any more does right to end, or to say that it is not ready until it is started
         again.
@@ -79,7 +79,7 @@ class SyscallInjection:
         if not self._env.target.ready():
             self._restarted = True
             self._env.target.stop(SUPERVISOR_GRACE_S)
-            self._env.target.start()
+            self._env.target.come_back()
 
     def effect(self) -> Effect:
         """Count the calls that failed, and the clients that noticed."""

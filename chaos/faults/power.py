@@ -90,10 +90,10 @@ class PowerInjection:
         return self._died_at is not None and time.monotonic() >= self._died_at + self._spec.down_s
 
     def heal(self) -> None:
-        """Start it and wait until it says it is ready; where the power is still there, watch no longer. Raises NotReady."""
+        """Start it and wait until it says it is ready; where the power is still there, watch no longer."""
         self._strace.stop(grace_s=3)
         if self._died_at is not None:
-            self._target.start()
+            self._target.come_back()
         self._until_ns = time.monotonic_ns()
 
     def effect(self) -> Effect:

@@ -67,7 +67,7 @@ class KillInjection:
         return False
 
     def heal(self) -> None:
-        """Start it and wait until it says it is ready. Raises NotReady."""
+        """Start it and wait until it says it is ready, or does not come back."""
         if self._down:
             self._start()
         self._until_ns = time.monotonic_ns()
@@ -94,5 +94,5 @@ class KillInjection:
         self._down, self._next_at = True, time.monotonic() + self._kill.down_s
 
     def _start(self) -> None:
-        self._target.start()
+        self._target.come_back()
         self._down, self._next_at = False, time.monotonic() + self._kill.up_s

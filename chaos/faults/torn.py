@@ -60,8 +60,8 @@ class TornInjection:
         return time.monotonic() >= self._died_at + self._down_s
 
     def heal(self) -> None:
-        """Start it and wait until it says it is ready. Raises NotReady."""
-        self._target.start()
+        """Start it and wait until it says it is ready, or does not come back."""
+        self._target.come_back()
         self._until_ns = time.monotonic_ns()
 
     def effect(self) -> Effect:

@@ -190,6 +190,8 @@ class FakePipeline:
     def start(self) -> None:
         self.log.append("start")
 
+    come_back = start
+
 
 def env(pipeline: FakePipeline | None = None, seen: FakeSeen | None = None, *, seed: str = "7") -> Env:
     anything = cast(Any, pipeline or FakePipeline())

@@ -91,7 +91,7 @@ def test_a_target_that_is_not_ready_afterwards_is_started_again(place: Env, tmp_
     writer(place, tmp_path)
     log: list[str] = []
     target = cast(Any, place.target)
-    target.ready, target.stop, target.start = (
+    target.ready, target.stop, target.come_back = (
         (lambda: False),
         (lambda _: log.append("stop")),
         lambda: log.append("start"),

@@ -64,6 +64,8 @@ class Target:
         self.child = self._warden.spawn("target", python(self._code), log=self._log)
         until(lambda: "begun" in self.child.log_tail())
 
+    come_back = start
+
     @property
     def pid(self) -> int | None:
         return self.child.pid if self.child.poll() is None else None

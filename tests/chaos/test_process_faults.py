@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pytest
 
-from chaos.errors import NotPossible, NotReady
+from chaos.errors import NotPossible
 from chaos.faults.crash import CrashPoint
 from chaos.faults.env import Env, Injection
 from chaos.faults.freeze import Freeze
@@ -45,6 +45,9 @@ class FakeTarget:
     def start(self, *, env: Mapping[str, str] | None = None, arguments: Sequence[str] = ()) -> None:
         self.log.append(" ".join(["start", *(f"{key}={value}" for key, value in (env or {}).items()), *arguments]))
         self.pid, self.status = 1, None
+
+    def come_back(self, *, env: Mapping[str, str] | None = None, arguments: Sequence[str] = ()) -> None:
+        self.start(env=env, arguments=arguments)
 
     def kill(self) -> int:
         self.log.append("kill")
@@ -155,7 +158,6 @@ class DeadOnArrival(FakeTarget):
         super().start(env=env, arguments=arguments)
         if env:
             self.dies(self.ends_with)
-            raise NotReady("the target", 30.0)
 
 
 def test_a_target_that_dies_at_its_point_before_it_is_ready_has_died_there() -> None:
@@ -167,12 +169,15 @@ def test_a_target_that_dies_at_its_point_before_it_is_ready_has_died_there() -> 
     assert (injection.effect().reason, target.log[-1]) == (None, "start")
 
 
-def test_a_target_that_ends_otherwise_before_it_is_ready_is_an_error() -> None:
-    """Such as one that does not know the point."""
+def test_a_target_that_ends_otherwise_before_it_is_ready_makes_the_step_void() -> None:
+    """Such as one that does not know the point; it is started again without."""
     target = DeadOnArrival(crash_points=REFERENCE)
     target.ends_with = 2
-    with pytest.raises(NotReady):
-        CrashPoint(point="put.after").inject(place(target), "a")
+    injection = CrashPoint(point="put.after", down_s=0).inject(place(target), "a")
+    drive(injection)
+
+    assert (injection.effect().reason or "").startswith("the target ended with status 2, not by the signal")
+    assert target.log[-1] == "start"
 
 
 @pytest.mark.parametrize(

@@ -160,11 +160,11 @@ class FakeWarden:
         return "first\nTraceback: no such table\n"
 
 
-def process(tmp_path: Path, warden: FakeWarden, *, ready_s: float = 20, port: int = 1) -> TargetProcess:
+def process(tmp_path: Path, warden: FakeWarden, *, ready_s: float = 20, port: int = 1, **more: Any) -> TargetProcess:
     how = Process(
         command=["run", "it"], ready=f"http://127.0.0.1:{port}/ready", ready_s=ready_s, env={"B": "file", "C": "file"}
     )
-    return TargetProcess(how, warden=cast(Any, warden), env={"A": "run", "B": "run"}, log=tmp_path / "log")
+    return TargetProcess(how, warden=cast(Any, warden), env={"A": "run", "B": "run"}, log=tmp_path / "log", **more)
 
 
 @pytest.mark.integration
@@ -195,6 +195,16 @@ def test_a_target_that_never_becomes_ready_is_one_sentence(tmp_path: Path, monke
     with pytest.raises(NotReady, match=r"^the target was not ready after 0\.0 s; its last line was") as caught:
         process(tmp_path, FakeWarden(), ready_s=0.001).start()
     assert caught.value.exit_code == 255
+
+
+@pytest.mark.parametrize(("status", "told"), [(3, 1), (-9, 0)])
+def test_a_target_that_does_not_come_back_is_told_and_no_failure(tmp_path: Path, status: int, told: int) -> None:
+    """What it owes is the verdict's to judge; one that was killed before it was ready was not given the time."""
+    absent: list[str] = []
+    target = process(tmp_path, FakeWarden(status=status), on_absent=absent.append)
+    target.come_back()
+    assert len(absent) == told
+    assert all(f"ended with status {status} before it was ready" in why for why in absent)
 
 
 def test_a_target_that_was_never_started_can_be_stopped(tmp_path: Path) -> None:

@@ -24,6 +24,18 @@ def no_sync() -> list[Patch]:
     return [(module("buffer"), "open_database", unsynced)]
 
 
+def stays_down() -> list[Patch]:
+    """Start once; refuse to start on a buffer that is there already."""
+    open_database = module("buffer").open_database
+
+    def opened(path: Path, *, check: bool = True) -> Any:
+        if check and path.exists():
+            raise module("errors").BufferUnavailable(f"{path} is there already")
+        return open_database(path, check=check)
+
+    return [(module("buffer"), "open_database", opened)]
+
+
 def ends_at_a_tear() -> list[Patch]:
     """Refuse to start on a log that ends in half a record, for ever."""
 
