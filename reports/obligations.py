@@ -7,7 +7,7 @@ so 10**8 events sent in batches of a hundred are a million segments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtests.records.ledger import RECORD, Kind, Ledger, Outcome, Record
+from reports.keyset import CHUNK, windows
 
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
@@ -77,6 +78,21 @@ class Obligations:
     def lengths(self) -> I64:
         """Events in each segment."""
         return np.diff(self.edges).astype(np.int64)
+
+    def spans(self, gap: int) -> tuple[U64, U64]:
+        """Return first and last of each stretch of attempted sequences; gaps shorter than *gap* are part of a stretch.
+
+        There is one, but for sequences that no generator gave out: a damaged ledger may name any.
+        """
+        attempted = (self.flags & np.uint8(ATTEMPTED)) != 0
+        firsts, ends = self.edges[:-1][attempted], self.edges[1:][attempted]
+        apart = np.flatnonzero(firsts[1:] - ends[:-1] >= np.uint64(gap))
+        return firsts[np.r_[0, apart + 1]], ends[np.r_[apart, len(ends) - 1]] - np.uint64(1)
+
+    def windows(self) -> Iterator[tuple[int, int]]:
+        """Yield (first, count) of consecutive windows that cover every attempted sequence, and gaps up to a window long."""
+        for low, high in zip(*self.spans(CHUNK), strict=True):
+            yield from windows(int(low), int(high))
 
     def total(self, *, having: int, lacking: int = 0) -> int:
         """Return how many events have all bits of *having* and none of *lacking*."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from reports.keyset import U64, Counted, runs_of, windows
+from reports.keyset import CHUNK, U64, Counted, KeySet, runs_of
 from reports.obligations import ACKED, AMBIGUOUS, ATTEMPTED, EXEMPT, NEVER, UNKNOWN, History, Obligations
 from reports.sightings import FirstSeen
 from reports.stages import Stage
@@ -179,27 +179,23 @@ def reconcile(
     for producer in producers:
         owed = history.producers.get(producer)
         mine = [f for f in files if producer in f.found]
-        _unattempted(result, producer, owed, mine, keep)
+        spans = owed.spans(CHUNK) if owed is not None else (NONE, NONE)
+        _unattempted(result, producer, spans, mine, keep)
         if owed is not None:
-            for first, count in windows(owed.first, owed.last):
-                aside = quarantined.get(producer, NONE)
+            aside = quarantined.get(producer, NONE)
+            for first, count in owed.windows():
                 _Window(result, owed, mine, first, count, punctual, keep, aside).compare()
     return result
 
 
 def _unattempted(
-    result: Reconciliation, producer: int, owed: Obligations | None, files: Iterable[FileKeys], keep: int
+    result: Reconciliation, producer: int, spans: tuple[U64, U64], files: Iterable[FileKeys], keep: int
 ) -> None:
     """Events outside everything that was ever attempted; gaps inside it are found by the windows."""
-    low, high = (owed.first, owed.last) if owed is not None else (1, 0)
-    holders = [
-        f
-        for f in files
-        if f.references and not (low <= f.found[producer].keys.first <= f.found[producer].keys.last <= high)
-    ]
+    holders = [f for f in files if f.references and not _within(f.found[producer].keys, spans)]
     if not holders:
         return
-    keys, rows = zip(*(_outside(f.found[producer], f.references, low, high) for f in holders), strict=True)
+    keys, rows = zip(*(_outside(f.found[producer], f.references, spans) for f in holders), strict=True)
     where, index = np.unique(np.concatenate(keys), return_inverse=True)
     copies = np.zeros(len(where), dtype=np.int64)
     np.add.at(copies, index, np.concatenate(rows))
@@ -213,10 +209,17 @@ def _unattempted(
         found.ranges.append(Range(producer, int(start), int(end), Stage.SCAN, numbers, times, attempted=False))
 
 
-def _outside(counted: Counted, references: int, low: int, high: int) -> tuple[U64, I64]:
-    """The sequences below *low* or above *high*, and how many rows a scan returns for each."""
+def _within(keys: KeySet, spans: tuple[U64, U64]) -> bool:
+    """Tell whether all of *keys* lie in one of *spans*."""
+    return bool(((spans[0] <= keys.first) & (keys.last <= spans[1])).any())
+
+
+def _outside(counted: Counted, references: int, spans: tuple[U64, U64]) -> tuple[U64, I64]:
+    """The sequences in none of *spans*, which ascend, and how many rows a scan returns for each."""
     keys = counted.keys.sequences()
-    keys = keys[(keys < low) | (keys > high)]
+    before = np.searchsorted(spans[0], keys, side="right")
+    ends = np.r_[np.uint64(0), spans[1]][before]
+    keys = keys[(before == 0) | (keys > ends)]
     rows = np.ones(len(keys), dtype=np.int64)
     again = np.isin(keys, counted.again)
     rows[again] += counted.copies[np.searchsorted(counted.again, keys[again])].astype(np.int64)

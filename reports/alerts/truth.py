@@ -18,7 +18,6 @@ from loadtests.records.errors import MissingRecord
 from loadtests.records.jsonl import read_jsonl
 from loadtests.records.recorded import content_of
 from reports.inflow import capacity_of
-from reports.keyset import windows
 from reports.obligations import ACKED, NEVER
 from reports.reconcile import FileKeys
 from reports.runrecords import RunRecords
@@ -46,7 +45,7 @@ def pending_by_type(records: RunRecords, grid: I64) -> npt.NDArray[np.int64]:
     content = content_of(records.info, records.ledgers)
     change = np.zeros((len(content.names), len(grid) + 1), dtype=np.int64)
     for producer, owed in records.history.producers.items():
-        for first, count in windows(owed.first, owed.last):
+        for first, count in owed.windows():
             kinds = content.types(producer, np.arange(first, first + count, dtype=np.uint64))
             acked = owed.spread(owed.acked_ns, first, count)
             counted = (owed.spread(owed.flags, first, count) & ACKED) != 0

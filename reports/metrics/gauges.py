@@ -13,7 +13,6 @@ from loadtests.records.recorded import content_of
 from loadtests.records.target import Metrics
 from loadtests.records.target_config import read_target_config
 from loadtests.traffic import traffic_named
-from reports.keyset import windows
 from reports.metrics.compared import Compared
 from reports.metrics.scrapes import F64, I64, Scrapes, drill_spans
 from reports.obligations import ACKED, NEVER
@@ -79,7 +78,7 @@ def held_by_type(records: RunRecords, scrapes: Scrapes, *, stale_ns: int) -> I64
     content = content_of(records.info, records.ledgers)
     change = np.zeros((len(content.names), len(scrapes.begin_ns) + 1), dtype=np.int64)
     for producer, owed in records.history.producers.items():
-        for first, count in windows(owed.first, owed.last):
+        for first, count in owed.windows():
             acked = owed.spread(owed.acked_ns, first, count)
             absent = _absent_until_ns(records, producer, first, count)
             known = ((owed.spread(owed.flags, first, count) & ACKED) != 0) & (absent > 0)

@@ -243,3 +243,15 @@ def test_two_generators_number_their_requests_independently(tmp_path: Path) -> N
 
     assert (history.total(having=ACKED), history.total(having=UNKNOWN)) == (5, 5)
     assert [a.outcome for a in attempts_of(read_ledgers(tmp_path), ord("b"), 2)] == ["unknown"]
+
+
+def test_sequences_far_apart_cost_what_is_there() -> None:
+    """As a damaged ledger may name them; what lies between is found, and each row is accounted for once."""
+    far, between = 1 << 50, 1 << 40
+    requests = [Sent(0, 0, 5, Outcome.ACKED), Sent(0, far, 3, Outcome.ACKED)]
+    result = reconcile(history_of(requests), files_of([Rows([(0, 0), (0, 4), (0, between), (0, far), (0, far)])]))
+
+    assert sets_of(result)["missing"] == {(0, 1), (0, 2), (0, 3), (0, far + 1), (0, far + 2)}
+    assert sets_of(result)["unexpected"] == {(0, between)}
+    assert sets_of(result)["duplicated"] == {(0, far)}
+    assert (result.rows_ours, result.unaccounted) == (5, 0)
