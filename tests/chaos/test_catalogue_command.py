@@ -82,12 +82,12 @@ def test_each_fault_is_tried_on_the_reference_and_on_its_planted_bug(capsys: pyt
     assert code == 0
     assert [(one.fault, one.target) for one in FakePool.trials] == [
         ("r2-latency-1s", "reference"), ("r2-latency-1s", KILLS["r2-latency-1s"].mutant),
-        ("nothing", "reference"), ("slow-r2", "reference"), ("slow-r2", kill.mutant),
+        ("nothing", "reference"), ("nothing", KILLS["nothing"].mutant), ("slow-r2", "reference"), ("slow-r2", kill.mutant),
     ]  # fmt: skip
     assert FakePool.trials[-1].check == kill.check
-    assert "  5/5  slow-r2" in out
-    assert "5 of 5 trials in 0 min 0 s, 3 at a time, seed 7: 3 PASS, 2 killed" in out
-    assert len(Kept(Path("runs")).read()) == 5
+    assert "  6/6  slow-r2" in out
+    assert "6 of 6 trials in 0 min 0 s, 3 at a time, seed 7: 3 PASS, 3 killed" in out
+    assert len(Kept(Path("runs")).read()) == 6
 
 
 @pytest.mark.parametrize(

@@ -139,14 +139,14 @@ baseline_s: 1
 env: {ICEBERG_BUFFER_TIMEOUT_MS: "300"}
 steps:
   - {fault: manifest-list-deleted, after: "3rd commit POST", for_s: 60}
-  - {fault: slow-r2, when: "acked > 300", for_s: 60}
-  - {fault: catalog-down, when: "acked > 300", for_s: 60}
-  - {fault: ingest-flapping, when: "acked > 300", for_s: 60}
-  - {fault: catalog-503, when: "acked > 300", for_s: 60}
-  - {fault: r2-hang, when: "acked > 300", for_s: 60}
-  - {fault: buffer-locked, when: "acked > 300", for_s: 60}
-  - {fault: slow-loris, when: "acked > 300", for_s: 60}
-  - {fault: owners-hook, when: "acked > 300", for_s: 60}
+  - {fault: slow-r2, after: "3rd commit POST", for_s: 60}
+  - {fault: catalog-down, after: "3rd commit POST", for_s: 60}
+  - {fault: ingest-flapping, after: "3rd commit POST", for_s: 60}
+  - {fault: catalog-503, after: "3rd commit POST", for_s: 60}
+  - {fault: r2-hang, after: "3rd commit POST", for_s: 60}
+  - {fault: buffer-locked, after: "3rd commit POST", for_s: 60}
+  - {fault: slow-loris, after: "3rd commit POST", for_s: 60}
+  - {fault: owners-hook, after: "3rd commit POST", for_s: 60}
 """
 SENTINEL = "a fault of the owner"
 
