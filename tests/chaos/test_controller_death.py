@@ -143,7 +143,7 @@ steps:
   - {fault: catalog-down, after: "3rd commit POST", for_s: 60}
   - {fault: ingest-flapping, after: "3rd commit POST", for_s: 60}
   - {fault: catalog-503, after: "3rd commit POST", for_s: 60}
-  - {fault: r2-hang, after: "3rd commit POST", for_s: 60}
+  - {fault: catalog-hang, after: "3rd commit POST", for_s: 60}
   - {fault: buffer-locked, after: "3rd commit POST", for_s: 60}
   - {fault: slow-loris, after: "3rd commit POST", for_s: 60}
   - {fault: owners-hook, after: "3rd commit POST", for_s: 60}
