@@ -55,8 +55,8 @@ class TrafficSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """How much traffic: *events_per_s* in requests of *batch* events, for *for_s* after the baseline.
 
     Attributes:
-        profile: A name from loadtests/profiles.yaml (`icequake list traffic`), or a traffic file (.yaml) such as
-            `icequake baseline record` writes, relative to the scenario.
+        profile: A name from loadtests/profiles.yaml (`icequake list traffic`), a curve and a mix joined by `+` such as
+            `spike+late`, or a traffic file (.yaml) such as `icequake baseline record` writes, relative to the scenario.
         speed: How many times faster than in its file the curve passes; without it, one pass takes `for_s`.
         arrivals: How requests are spaced on the curve, if not as the profile says.
         mode: CloudEvents HTTP mode, if not the target file's.

@@ -12,7 +12,7 @@ from loadtests.endpoint import Endpoint, parse_headers
 from loadtests.errors import BadTraffic
 from loadtests.events import MODES, PRODUCERS_MAX
 from loadtests.sender import Limits
-from loadtests.traffic import ARRIVALS, Traffic, is_file, load_profiles, traffic_named
+from loadtests.traffic import ARRIVALS, JOIN, Traffic, is_file, traffic_named, traffic_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +52,10 @@ class Settings:
 
 
 class _TrafficNames(list[str]):
-    """What the form's drop-down offers; the command line takes files too, which are read and checked later."""
+    """What the form's drop-down offers; the command line takes files and pairs too, which are read and checked later."""
 
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or (isinstance(name, str) and is_file(name))
+        return super().__contains__(name) or (isinstance(name, str) and (is_file(name) or JOIN in name))
 
 
 def add_arguments(parser: Any) -> None:
@@ -63,9 +63,9 @@ def add_arguments(parser: Any) -> None:
     add = parser.add_argument  # Locust's parser knows include_in_web_ui, argparse's groups do not
     add(
         "--traffic",
-        choices=_TrafficNames(sorted(load_profiles().traffic)),
+        choices=_TrafficNames(traffic_names()),
         default="steady",
-        help="Rate curve and event mix, from profiles.yaml; or a file that `icequake baseline record` wrote",
+        help="Rate curve and event mix, from profiles.yaml, such as spike+late; or a file that `icequake baseline record` wrote",
     )
     add("--arrivals", choices=("as-named", *ARRIVALS), default="as-named", help="How arrivals are spaced on the curve")
     add(

@@ -2,7 +2,7 @@
 
 A curve is a multiplier over elapsed time, piecewise linear, so that its area (requests due so far at rate 1) and the
 inverse of that area have closed forms: the n-th arrival of a schedule can be computed without replaying the ones before.
-Names and numbers live in `profiles.yaml`; this module only knows how to read them.
+Names and numbers live in `profiles.yaml`; this module only knows how to read them, and joins any curve with any mix.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from random import Random
 from typing import Annotated, Literal, get_args
 
 from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from loadtests.errors import BadTraffic
 from loadtests.records.content import TYPE_NAMES, UNIFORM
@@ -28,6 +29,10 @@ PROFILES = Path(__file__).with_name("profiles.yaml")
 
 Arrivals = Literal["constant", "poisson"]
 ARRIVALS: tuple[Arrivals, ...] = get_args(Arrivals)
+PLAIN_MIX = "uniform"
+JOIN = "+"
+"""Between the names of a curve and of a mix."""
+
 Weight = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -208,7 +213,7 @@ class TrafficSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     about: str
     curve: str = "steady"
-    mix: str = "uniform"
+    mix: str = PLAIN_MIX
     arrivals: Arrivals = "constant"
 
 
@@ -268,13 +273,25 @@ def _known(name: str, names: Collection[str], where: str) -> None:
         raise BadTraffic(f"{where}: {name!r} is unknown; there are {', '.join(sorted(names))}.")
 
 
+def traffic_names() -> list[str]:
+    """Return every traffic that can be named: those of profiles.yaml, and each curve of theirs joined with each mix.
+
+    A mix on the steady curve has a name already, so no such pair is listed.
+    """
+    profiles = load_profiles()
+    plain = [name for name, spec in profiles.traffic.items() if spec.mix == PLAIN_MIX and name != "steady"]
+    pairs = [f"{name}{JOIN}{mix}" for name in plain for mix in profiles.mixes if mix != PLAIN_MIX]
+    return sorted([*profiles.traffic, *pairs])
+
+
 def traffic_named(
     name: str, *, period_s: float | None = None, speed: float | None = None, arrivals: Arrivals | None = None
 ) -> Traffic:
     """Return the traffic *name*.
 
     Args:
-        name: A key of `traffic` in profiles.yaml, or the path of a file (.yaml) that holds one traffic.
+        name: A key of `traffic` in profiles.yaml; two names joined by `+`, of a traffic of ordinary events and of a mix, such
+            as `spike+hot-type`; or the path of a file (.yaml) that holds one traffic.
         period_s: Stretches or squeezes the curve to this many seconds; None keeps the profile's.
         speed: Squeezes the curve so many times instead.
         arrivals: How arrivals are spaced; None keeps the profile's.
@@ -282,8 +299,7 @@ def traffic_named(
     Raises:
         BadTraffic: there is no such traffic.
     """
-    key, profiles = _find(name)
-    spec = profiles.traffic[key]
+    spec, profiles = _find(name)
     curve = profiles.curves[spec.curve]
     return Traffic(
         name=name,
@@ -299,15 +315,26 @@ def is_file(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
-def _find(name: str) -> tuple[str, Profiles]:
-    if not is_file(name):
-        profiles = load_profiles()
+def _find(name: str) -> tuple[TrafficSpec, Profiles]:
+    profiles = _read_file(name) if is_file(name) else load_profiles()
+    if is_file(name):
+        return next(iter(profiles.traffic.values())), profiles
+    first, joined, mix = name.partition(JOIN)
+    if not joined:
         _known(name, profiles.traffic, "--traffic")
-        return name, profiles
+        return profiles.traffic[name], profiles
+    plain = [key for key, spec in profiles.traffic.items() if spec.mix == PLAIN_MIX]
+    _known(first, plain, f"--traffic {name}: before the {JOIN}")
+    _known(mix, profiles.mixes, f"--traffic {name}: after the {JOIN}")
+    spec = profiles.traffic[first]
+    return replace(spec, mix=mix, about=f"{spec.about}; events as in {mix}"), profiles
+
+
+def _read_file(name: str) -> Profiles:
     try:
         profiles = load_profiles(Path(name))
     except RecordError as error:
         raise BadTraffic(str(error)) from error
     if len(profiles.traffic) != 1:
         raise BadTraffic(f"{name}: a traffic file holds one traffic, this one {len(profiles.traffic)}.")
-    return next(iter(profiles.traffic)), profiles
+    return profiles

@@ -39,6 +39,10 @@ def _traffic(_: Path) -> Rows:
     profiles = yaml.safe_load((Path(__file__).parents[2] / "loadtests" / "profiles.yaml").read_text(encoding="utf-8"))
     for name, profile in profiles["traffic"].items():
         yield name, str(profile["about"])
+    yield (
+        "CURVE+MIX",
+        "any curve with any mix, such as spike+hot-type or diurnal+late; the mixes: " + ", ".join(profiles["mixes"]),
+    )
 
 
 def _stacks(_: Path) -> Rows:

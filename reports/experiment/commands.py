@@ -67,7 +67,9 @@ def experiment() -> None:
     metavar="KEY=VALUE",
     help="Change a parameter of the fault, such as latency_ms=100.",
 )
-@click.option("--traffic", default="steady", show_default=True, help="A name from `icequake list traffic`.")
+@click.option(
+    "--traffic", default="steady", show_default=True, help="A name from `icequake list traffic`, or a pair: spike+late."
+)
 @click.option("--batch", type=click.IntRange(1, 10_000), default=BATCH, show_default=True, help="Events a request.")
 @click.option(
     "--verify",

@@ -1,4 +1,4 @@
-from itertools import islice, pairwise, takewhile
+from itertools import islice, pairwise, product, takewhile
 from pathlib import Path
 
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from loadtests.errors import BadTraffic
 from loadtests.records.content import TYPE_NAMES
-from loadtests.traffic import Curve, arrivals_after, load_profiles, traffic_named
+from loadtests.traffic import Curve, arrivals_after, load_profiles, traffic_named, traffic_names
 
 STEADY = Curve([(0, 1), (1, 1)], period_s=60)
 
@@ -115,8 +115,8 @@ def test_points_that_are_no_curve_are_refused(points):
 
 
 def test_every_bundled_traffic_can_be_used():
-    """Each name in profiles.yaml has a curve that sends something and a mix of known types."""
-    for name in load_profiles().traffic:
+    """Each name in profiles.yaml, and each pair, has a curve that sends something and a mix of known types."""
+    for name in traffic_names():
         traffic = traffic_named(name)
 
         assert traffic.about
@@ -139,6 +139,48 @@ def test_a_profile_that_refers_to_nothing_is_refused(tmp_path: Path, text: str, 
 
     with pytest.raises(BadTraffic, match=says):
         load_profiles(path)
+
+
+def test_a_pair_joins_any_curve_with_any_mix():
+    """Both names mean in a pair what they mean alone, spacing of the arrivals included."""
+    profiles = load_profiles()
+    curves = [name for name, spec in profiles.traffic.items() if spec.mix == "uniform"]
+
+    for curve, mix in product(curves, profiles.mixes):
+        alone, pair = traffic_named(curve), traffic_named(f"{curve}+{mix}")
+
+        assert pair.name == f"{curve}+{mix}"
+        assert pair.mix == profiles.mixes[mix]
+        assert pair.arrivals == alone.arrivals
+        assert [pair.curve.at(s) for s in range(70)] == [alone.curve.at(s) for s in range(70)]
+    assert {"ramp", "spike", "burst", "diurnal", "soak", "trickle", "steady"} <= set(curves)
+
+
+def test_pairs_are_listed_once():
+    """The drop-down has every pair that is not a name of its own already."""
+    profiles = load_profiles()
+    listed = traffic_names()
+
+    curves = [name for name, spec in profiles.traffic.items() if spec.mix == "uniform" and name != "steady"]
+    assert len(set(listed)) == len(listed) == len(profiles.traffic) + len(curves) * (len(profiles.mixes) - 1)
+    assert "spike+hot-type" in listed
+    assert "steady+late" not in listed
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("spike+hot", r"after the \+: 'hot' is unknown; there are .*hot-type"),
+        ("hot-type+late", r"before the \+: 'hot-type' is unknown; there are .*ramp"),
+        ("+late", r"before the \+: '' is unknown"),
+        ("spike+", r"after the \+: '' is unknown"),
+        ("spike+late+poison", r"after the \+: 'late\+poison' is unknown"),
+    ],
+)
+def test_a_pair_of_unknown_names_is_told(name: str, says: str):
+    """Which half is wrong, and what there is."""
+    with pytest.raises(BadTraffic, match=says):
+        traffic_named(name)
 
 
 def test_an_unknown_traffic_names_those_there_are():
