@@ -3,7 +3,7 @@
 (() => {
   const KEY = "icequake", TICK_MS = 1000, SILENT_MS = 15_000, AGAIN_MS = 2000, HISTORY = 1200;
   let history = [], runId = null, faults = [], drills = [], root = null, view = {}, pressed = false;
-  let acts = 0, source = null, heard = 0, lost = null, triedAt = 0, waiting = null;
+  let acts = 0, source = null, heard = 0, lost = null, triedAt = 0, waiting = null, ranAlready = false;
 
   const el = (tag, attributes = {}, ...children) => {
     const node = document.createElement(tag);
@@ -345,8 +345,24 @@
     root.hidden = false;
     listen();
   }
+  // Locust's page asks for the state of a run only while it shows one: a window at the form, or at the end of the last run, would never
+  // learn that another began, and its Start would change the load of what it does not show.
+  function behind() {
+    const shows = name => [...document.querySelectorAll("button, a")].some(one => one.textContent.trim() === name);
+    return !document.querySelector('[role="tab"]') || shows("New");
+  }
+  async function follow() {
+    const was = ranAlready;
+    ranAlready = false;
+    if (document.hidden || !behind()) return;
+    try { ranAlready = (await (await fetch("./stats/requests", {signal: AbortSignal.timeout(10_000)})).json()).state === "running"; }
+    catch { return; }  // the session is gone or busy: there is nothing to follow
+    // Twice in a row: who pressed Start here is shown the run by Locust meanwhile.
+    if (ranAlready && was && behind()) location.reload();
+  }
   new MutationObserver(mount).observe(document.getElementById("root"), {childList: true, subtree: true, attributes: true, attributeFilter: ["aria-selected", "class"]});
   setInterval(() => { mount(); listen(); }, TICK_MS);
+  setInterval(follow, AGAIN_MS);
   document.addEventListener("visibilitychange", listen);
   mount();
 })();

@@ -108,14 +108,37 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Session,
 
 
 @pytest.fixture(scope="module")
-def panel(session: tuple[Session, str]) -> Iterator[Panel]:
-    fake, url = session
+def early(session: tuple[Session, str]) -> Iterator[Panel]:
+    """A window that shows Locust's form since before the first Start."""
+    _, url = session
     with chromium() as browser:
-        made = Panel(browser, url, viewport={"width": 390, "height": 844}, color_scheme="dark")
-        made.start(host="http://127.0.0.1:1/")
-        fake.done.clear()
+        made = Panel(browser, url)
+        made.page.get_by_role("button", name="Start").wait_for()
+        made.page.wait_for_load_state("networkidle")  # it has asked for the state, and asks no more
         yield made
         assert made.errors == []
+
+
+@pytest.fixture(scope="module")
+def panel(session: tuple[Session, str], early: Panel) -> Panel:
+    fake, url = session
+    made = Panel(early.page.context.browser, url, viewport={"width": 390, "height": 844}, color_scheme="dark")
+    made.start(host="http://127.0.0.1:1/")
+    fake.done.clear()
+    return made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_script_failed(panel: Panel) -> Iterator[None]:
+    yield
+    assert panel.errors == []
+
+
+@pytest.mark.usefixtures("panel")
+def test_a_window_that_shows_the_form_follows_a_start_in_another(early: Panel) -> None:
+    """Its Start would change the load of a run that it does not show."""
+    early.open()
+    early.wait(lambda: early.number("acked") == 1234, "the numbers of the run")
 
 
 def test_whatever_is_shown_goes_in_as_text(panel: Panel) -> None:
