@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -280,6 +280,20 @@ class Desk:
         if not self.wait(lambda: self.buffered() >= least, at_most_s):
             raise DrillFailed(f"the buffer did not hold {least} events within {at_most_s:g} s.")
         return self.buffered()
+
+    def wait_behind_a_flush(self, least: int, at_most_s: float = 20.0) -> None:
+        """Leave a flush in flight, while a fault keeps it from landing, and wait until so many events were acked behind it.
+
+        They stay in the buffer as long as the fault is on: without one, they might leave by their age at any moment.
+        Raises DrillFailed.
+        """
+        with suppress(DrillFailed):  # it cannot land, which is what it is for
+            self.admin.post("flush")
+        acked = self.acked()
+        if not self.wait(lambda: self.acked() >= acked + least, at_most_s):
+            raise DrillFailed(
+                f"no {least} events were acknowledged within {at_most_s:g} s behind a flush that cannot land."
+            )
 
     def restart(self, env: Mapping[str, str] = NOTHING) -> int | None:
         """Stop and start the collector; return the exit status of the stop."""

@@ -15,16 +15,14 @@ from __future__ import annotations
 
 import hashlib
 
-from chaos.drills.desk import Backup, Desk, DrillFailed, read_backup
+from chaos.drills.desk import Backup, Desk, read_backup
 
 
 def perform(desk: Desk) -> None:
     """Do it."""
     desk.wait_for_events(200)
     with desk.fault("r2-403-data", {}):
-        _leave_in_flight(desk)
-        acked = desk.acked()
-        desk.wait(lambda: desk.acked() >= acked + 100, 20.0)
+        desk.wait_behind_a_flush(100)
         backup = _exported(desk)
         cleared_s = desk.clock()
         reset = desk.admin.post("reset", backup.receipt)
@@ -37,13 +35,6 @@ def perform(desk: Desk) -> None:
     keys = backup.keys()
     lacks = keys - desk.table.holds(keys)
     desk.check("brought back", not lacks, f"{len(lacks)} of {len(keys)} exported events are not in the table")
-
-
-def _leave_in_flight(desk: Desk) -> None:
-    try:
-        desk.admin.post("flush")
-    except DrillFailed:  # it cannot land, which is what it is for
-        return
 
 
 def _exported(desk: Desk) -> Backup:

@@ -1,7 +1,8 @@
 """Reset the buffer, and account for what was lost to the event.
 
 1. Keep a copy: GET /admin/export. (Whoever has none confirms the loss instead: {"confirm": "discard N events"}.)
-2. End the traffic, so that the account is closed; export and reset under the receipt of that export.
+2. End the traffic, so that the account is closed; export and reset under the receipt of that export. (Here data files cannot be
+   written meanwhile, so that a flush is in flight and events wait behind it.)
 3. Flush what a reset leaves: a flush that was sealed is never discarded.
 4. Compare, event by event: what the table lacks of the export is what the reset says it discarded, by number and SHA-256, and
    no other acknowledged event is missing.
@@ -21,10 +22,12 @@ from chaos.drills.desk import Backup, Desk, key_of, read_backup
 def perform(desk: Desk) -> None:
     """Do it."""
     desk.wait_for_events(200)
-    desk.end_traffic()
-    backup = read_backup(desk.admin.get("export"))
-    before = _discarded(desk)
-    reset = desk.admin.post("reset", backup.receipt)
+    with desk.fault("r2-403-data", {}):
+        desk.wait_behind_a_flush(100)
+        desk.end_traffic()
+        backup = read_backup(desk.admin.get("export"))
+        before = _discarded(desk)
+        reset = desk.admin.post("reset", backup.receipt)
     gone = int(reset["discarded"]["events"])
     desk.check("discarded", gone > 0, f"{gone} events were discarded, {reset['kept_events']} still wait")
     counted = _discarded(desk) - before  # another drill may have discarded some
