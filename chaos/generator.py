@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ class Generator:
         self._run, self._scenario, self._ingest, self._warden = run, scenario, ingest, warden
         self._child: Child | None = None
         self._status: dict[Path, tuple[JsonlTail, dict[str, Any]]] = {}
+        self._counting = threading.Lock()  # the runner asks, and so does a drill, in its own thread
         self._mode = scenario.traffic.mode or ingest.mode
         self._url = ingest.address(url, self._mode)
         single = self._mode in ("structured", "binary")  # these modes carry one event a request
@@ -117,7 +119,11 @@ class Generator:
         return None if status in (0, None) else f"the load generator ended with status {status}: {self._last_line()}"
 
     def counts(self) -> dict[str, int]:
-        """Return `COUNTS` (see `loadtests.recorder.Counts`) so far, over all generator processes."""
+        """Return `COUNTS` (see `loadtests.recorder.Counts`) so far, over all generator processes; any thread may ask."""
+        with self._counting:
+            return self._count()
+
+    def _count(self) -> dict[str, int]:
         for path in self._run.status.glob("*.jsonl"):
             tail, latest = self._status.get(path, (JsonlTail(path), {}))
             for line in tail.read():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from chaos.cli import run_command
 from chaos.commands.session import invitation
 from chaos.generator import Generator, Workers
 from chaos.scenario import find_scenario, load_plan
-from loadtests.records.jsonl import JsonlWriter
+from loadtests.records.jsonl import JsonlTail, JsonlWriter
 from loadtests.records.target import Ingest
 from tests.chaos.fakes import make_run
 
@@ -58,3 +59,29 @@ def test_what_a_lost_worker_waited_for_counts_as_unknown(tmp_path: Path) -> None
         workers.append({"process": "locust-1", "state": "back"})
         generator.news()
         assert generator.counts()["unknown"] == 1
+
+
+def test_counts_never_go_back_whoever_asks_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drill asks in its own thread: one that read the last line first must not put an older one in its place."""
+    run = make_run(tmp_path)
+    ingest = Ingest(url="http://127.0.0.1:1/events")
+    generator = Generator(run, load_plan(find_scenario("quick")).scenario, ingest, ingest.url, None)  # type: ignore[arg-type]
+    (run.status / "locust-0.jsonl").touch()
+    begun, overtaken, lines = threading.Event(), threading.Event(), iter([{"acked": 10}, {"acked": 20}])
+
+    def read(_tail: JsonlTail) -> list[dict[str, int]]:
+        mine = next(lines)
+        if mine["acked"] == 10:
+            begun.set()
+            overtaken.wait(0.5)  # in vain, where the second must wait for the first
+        return [mine]
+
+    monkeypatch.setattr(JsonlTail, "read", read)
+    first = threading.Thread(target=generator.counts)
+    first.start()
+    begun.wait()
+    assert generator.counts()["acked"] == 20
+    overtaken.set()
+    first.join()
+    monkeypatch.setattr(JsonlTail, "read", lambda _tail: [])
+    assert generator.counts()["acked"] == 20
