@@ -89,7 +89,10 @@ class LiveAlerts:
         self._samples.end_of_scrape(unix_s, job="truth")
 
     def table(self, zero_unix_s: float) -> list[dict[str, Any]]:
-        """Return a row a rule: name, about, severity, state (ok, pending, firing), since_s after *zero_unix_s*, and how often it fired."""
+        """Return a row a rule: name, about, severity, state (ok, pending, firing) and since when, and how often it fired.
+
+        `since_s` counts from *zero_unix_s*: when the condition began to hold for a pending one, when it fired for a firing one.
+        """
         rules = [(rule, "") for one in self._own for rule in one.group.rules]
         rules += [(rule, IN_TRUTH) for one in self._truth for rule in one.group.rules]
         return [self._row(rule, suffix, zero_unix_s) for rule, suffix in rules]
@@ -98,11 +101,12 @@ class LiveAlerts:
         name = rule.name + suffix
         episode = self._open.get(name)
         state = "ok" if episode is None else "pending" if episode.fired_s is None else "firing"
+        began_s = None if episode is None else episode.crossed_s if episode.fired_s is None else episode.fired_s
         return {
             "name": name,
             "about": rule.annotations.get("summary", rule.text),
             "severity": rule.severity,
             "state": state,
-            "since_s": None if episode is None else round(max(episode.crossed_s - zero_unix_s, 0.0), 1),
+            "since_s": None if began_s is None else round(max(began_s - zero_unix_s, 0.0), 1),
             "fired": self._fired.get(name, 0),
         }

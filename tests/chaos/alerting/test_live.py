@@ -30,6 +30,10 @@ def state(alerts: LiveAlerts, name: str) -> str:
     return next(str(row["state"]) for row in alerts.table(T) if row["name"] == name)
 
 
+def since(alerts: LiveAlerts, name: str) -> tuple[str, float]:
+    return next((row["state"], row["since_s"]) for row in alerts.table(T) if row["name"] == name)
+
+
 def test_an_alert_is_pending_fires_and_is_resolved(alerts: LiveAlerts) -> None:
     """Thirty seconds above half, then empty for longer than it keeps firing."""
     changes: list[tuple[int, str, str]] = []
@@ -41,7 +45,9 @@ def test_an_alert_is_pending_fires_and_is_resolved(alerts: LiveAlerts) -> None:
         )
         changes += [(second, name, change) for name, change in found if name == "BufferHalfFull"]
         if second == 20:
-            assert state(alerts, "BufferHalfFull") == "pending"
+            assert since(alerts, "BufferHalfFull") == ("pending", 5.0)
+        if second == 50:
+            assert since(alerts, "BufferHalfFull") == ("firing", 35.0), "when it fired, as the timeline has it"
     assert changes == [(35, "BufferHalfFull", "firing"), (120, "BufferHalfFull", "resolved")]
     row = next(row for row in alerts.table(T) if row["name"] == "BufferHalfFull")
     assert (row["state"], row["since_s"], row["fired"], row["severity"]) == ("ok", None, 1, "ticket")
