@@ -197,7 +197,9 @@
   function drawFaults(state) {
     const now = Math.max(1, state.run.elapsed_s);
     const focus = document.activeElement && document.activeElement.dataset ? document.activeElement.dataset.step : undefined;
-    view.lanes.replaceChildren(...state.steps.slice(-12).map(step => {
+    const recent = state.steps.length - 12;
+    const shown = state.steps.filter((step, index) => index >= recent || step.state === "injected");  // what is on can be healed
+    view.lanes.replaceChildren(...shown.map(step => {
       const coming = step.state === "armed" && step.by_hand;  // it is on, and its effect is being measured
       // A fault by hand acts from when it was asked for; when it counts as injected, its effect has been measured.
       const from = step.by_hand && (coming || step.injected_s !== undefined) ? step.armed_s : step.injected_s, to = step.healed_s ?? step.void_s ?? step.failed_s ?? now;
@@ -217,8 +219,8 @@
     const words = {operator: e => e.action + (e.text ? ": " + e.text : "") + (e.fault ? " " + e.fault : "") +
                      (e.drill ? " " + e.drill : "") + (e.ok === false ? " failed: " + e.detail : ""),
                    alert: e => "alert " + e.name + " " + e.state, phase: e => "phase " + e.phase, process: e => e.name + " " + e.state, note: e => e.text};
-    const shown = state.entries.filter(entry => words[entry.event]).slice(-10).reverse();
-    view.entries.replaceChildren(...shown.map(entry => el("li", {}, seconds(entry.t_s) + "  ", words[entry.event](entry))));
+    const latest = state.entries.filter(entry => words[entry.event]).slice(-10).reverse();
+    view.entries.replaceChildren(...latest.map(entry => el("li", {}, seconds(entry.t_s) + "  ", words[entry.event](entry))));
   }
 
   // -- the form

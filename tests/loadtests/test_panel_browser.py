@@ -205,6 +205,25 @@ def test_a_refusal_is_shown_and_what_is_no_json_is_not_sent(session: tuple[Sessi
     assert fake.done == []
 
 
+def test_of_a_hundred_faults_the_last_are_shown_and_every_one_that_is_on(
+    session: tuple[Session, str], panel: Panel
+) -> None:
+    """One that was injected long ago can still be healed; an hour of points is drawn in the width there is."""
+    fake, _ = session
+    steps = [{"step": n, "fault": "slow-r2", "state": "healed", "injected_s": n, "healed_s": n + 1} for n in range(100)]
+    steps[3] = {"step": 3, "fault": "catalog-down", "state": "injected", "injected_s": 3.0, "requests_affected": 9}
+    history = [{"t_s": float(t), "fill_ratio": t % 10 / 10, "freshness_s": t % 60} for t in range(3600)]
+    fake.now = state(steps=steps, history=history, faults=["catalog-down"])
+    panel.page.reload()
+    panel.open()
+    panel.wait(lambda: "#3 catalog-down · injected" in panel.text, "the fault that is on")
+    assert panel.page.locator("#icequake .lane:not(.axis)").count() == 13
+    assert "1199 s are shown" in panel.text
+    panel.heal(3)
+    panel.wait(lambda: ("heal", {"step": 3}) in fake.done, "the request")
+    fake.now = state()
+
+
 def test_stop_shows_settling_and_then_the_verdict_with_its_report(session: tuple[Session, str], panel: Panel) -> None:
     """Buttons that make no sense any more are off; the report opens in a window of its own."""
     fake, _ = session
