@@ -3,7 +3,7 @@
 (() => {
   const KEY = "icequake", TICK_MS = 1000, SILENT_MS = 15_000, AGAIN_MS = 2000, HISTORY = 1200;
   let history = [], runId = null, faults = [], drills = [], root = null, view = {}, pressed = false;
-  let acts = 0, source = null, heard = 0, lost = null, triedAt = 0, waiting = null, ranAlready = false;
+  let acts = 0, source = null, heard = 0, lost = null, triedAt = 0, waiting = null, askedAt = Date.now();
 
   const el = (tag, attributes = {}, ...children) => {
     const node = document.createElement(tag);
@@ -347,21 +347,19 @@
     root.hidden = false;
     listen();
   }
-  // Locust's page asks for the state of a run only while it shows one: a window at the form, or at the end of the last run, would never
-  // learn that another began, and its Start would change the load of what it does not show.
-  function behind() {
-    const shows = name => [...document.querySelectorAll("button, a")].some(one => one.textContent.trim() === name);
-    return !document.querySelector('[role="tab"]') || shows("New");
-  }
+  // Locust's page asks for the figures of a run only while it shows one: a window at the form, or at the end of the last run, would
+  // never learn that another began, and its Start would change the load of what it does not show. It is drawn anew, once a run.
+  function asks(list) { if (list.getEntries().some(one => one.name.includes("/stats/requests"))) askedAt = Date.now(); }
   async function follow() {
-    const was = ranAlready;
-    ranAlready = false;
-    if (document.hidden || !behind()) return;
-    try { ranAlready = (await (await fetch("./stats/requests", {signal: AbortSignal.timeout(10_000)})).json()).state === "running"; }
-    catch { return; }  // the session is gone or busy: there is nothing to follow
-    // Twice in a row: who pressed Start here is shown the run by Locust meanwhile.
-    if (ranAlready && was && behind()) location.reload();
+    if (document.hidden || Date.now() - askedAt < 3 * AGAIN_MS) return;
+    let run;
+    try { run = (await ask("state?since=1e12")).run; } catch { return; }  // gone or busy: there is nothing to follow
+    if (!run || !["baseline", "inject"].includes(run.phase) || run.traffic_ended || Date.now() - askedAt < 3 * AGAIN_MS) return;
+    if (sessionStorage.getItem(KEY) === run.id) return;
+    sessionStorage.setItem(KEY, run.id);
+    location.reload();
   }
+  new PerformanceObserver(asks).observe({type: "resource", buffered: true});
   new MutationObserver(mount).observe(document.getElementById("root"), {childList: true, subtree: true, attributes: true, attributeFilter: ["aria-selected", "class"]});
   setInterval(() => { mount(); listen(); }, TICK_MS);
   setInterval(follow, AGAIN_MS);
