@@ -21,6 +21,7 @@ from collector.telemetry import CONTENT_TYPE
 from collector.web import (
     ClientGone,
     Headers,
+    Incoming,
     Receive,
     Response,
     Scope,
@@ -38,7 +39,7 @@ log = logging.getLogger("collector.ingest")
 Parse = Callable[[Headers, bytes], list[Event]]
 
 _CLOSING = frozenset({408, 413, 431})
-"""After these the rest of the request is not read, so the connection cannot be used again."""
+"""After these the rest of the request is forgotten at best, so the connection cannot be used again."""
 
 _KINDS = {413: "too_large", 431: "too_large", 408: "too_slow"}
 _UTF8 = ("", "utf-8", "utf8")
@@ -59,26 +60,26 @@ class IngestApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        path, method = scope["path"], scope["method"]
+        path, method, incoming = scope["path"], scope["method"], Incoming(receive)
         parse = self._posts.get(path)
         if parse is None:
-            await send_response(send, self._get(path, method))
+            await send_response(send, self._get(path, method), incoming)
         elif method != "POST":
             await send_response(send, method_not_allowed(["POST"]))
         else:
-            await self._post(parse, scope["headers"], receive, send)
+            await self._post(parse, scope["headers"], incoming, send)
 
     # Events.
 
-    async def _post(self, parse: Parse, headers: Headers, receive: Receive, send: Send) -> None:
+    async def _post(self, parse: Parse, headers: Headers, incoming: Incoming, send: Send) -> None:
         try:
             self._service.enter()
         except NotAccepted as refusal:
-            await send_response(send, self._not_accepted(refusal))
+            await send_response(send, self._not_accepted(refusal), incoming)
             return
         try:
-            response = await self._answer(self._accept(parse, headers, receive))
-            await send_response(send, response)
+            response = await self._answer(self._accept(parse, headers, incoming))
+            await send_response(send, response, incoming)
             if response.status == 202:
                 self._service.crash("ingest.after_ack")
         except ClientGone:

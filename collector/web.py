@@ -6,6 +6,7 @@ import asyncio
 import json
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -22,10 +23,36 @@ Headers = Sequence[tuple[bytes, bytes]]
 JSON = b"application/json"
 PROBLEM = b"application/problem+json"
 MAX_ENCODINGS = 3
+LINGER_S = 2.0
+LINGER_BYTES = 64 << 20
+"""For so long and so far a request is read on, and forgotten, whose connection is to be closed: closing it with bytes unread would reset
+it, and a client that still sends might never see its answer (RFC 9112, section 9.6)."""
 
 
 class ClientGone(Exception):
     """The client closed the connection before its request was complete."""
+
+
+class Incoming:
+    """The rest of a request, and whether it has come to its end; to be awaited like ASGI's ``receive``."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.complete = False
+
+    async def __call__(self) -> Message:
+        """Return the next message."""
+        message = await self._receive()
+        self.complete = not message.get("more_body", False)  # a disconnect has none
+        return message
+
+    async def forget(self) -> None:
+        """Read on, within bounds."""
+        left = LINGER_BYTES
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while not self.complete and left > 0:
+                    left -= len((await self()).get("body", b""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +90,8 @@ def method_not_allowed(allowed: Sequence[str]) -> Response:
     return problem(405, f"this resource allows {allow}", headers=((b"allow", allow.encode()),))
 
 
-async def send_response(send: Send, response: Response) -> None:
-    """Send a whole answer."""
+async def send_response(send: Send, response: Response, incoming: Incoming | None = None) -> None:
+    """Send a whole answer; one that closes the connection waits until *incoming* has come to its end, within bounds."""
     headers = [
         (b"content-type", response.content_type),
         (b"content-length", b"%d" % len(response.body)),
@@ -73,7 +100,11 @@ async def send_response(send: Send, response: Response) -> None:
     if response.close:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": response.body})
+    lingers = response.close and incoming is not None and not incoming.complete
+    await send({"type": "http.response.body", "body": response.body, "more_body": lingers})
+    if lingers and incoming is not None:
+        await incoming.forget()
+        await send({"type": "http.response.body", "body": b""})
 
 
 def header(headers: Headers, name: bytes) -> bytes | None:

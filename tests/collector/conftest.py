@@ -195,6 +195,12 @@ class Door:
 MakeDoor = Callable[..., Door]
 
 
+@pytest.fixture(autouse=True)
+def no_lingering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that never goes on is not waited for, where the collector is in this process."""
+    monkeypatch.setattr("collector.web.LINGER_S", 0.01)
+
+
 @pytest.fixture
 def make_door() -> Iterator[MakeDoor]:
     """Make doors; see ``make_service`` for the arguments."""

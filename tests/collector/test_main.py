@@ -254,6 +254,24 @@ def test_an_endless_slow_or_broken_head_ends_the_connection(
     assert running.get("/healthz")[0] == 200
 
 
+@pytest.mark.parametrize("declared", [True, False])
+def test_who_sends_far_too_much_before_reading_still_reads_413(start: Callable[..., Running], declared: bool) -> None:
+    """The connection is closed when the rest was read and forgotten, not reset under a client that is still sending."""
+    running = start()
+    running.wait_ready()
+    piece, pieces = bytes(1 << 20), 24
+    with socket.create_connection(("127.0.0.1", running.port), timeout=30) as connection:
+        length = f"content-length: {len(piece) * pieces}" if declared else "transfer-encoding: chunked"
+        connection.sendall(f"POST /events HTTP/1.1\r\nhost: x\r\n{length}\r\n\r\n".encode())
+        for _ in range(pieces):
+            connection.sendall(piece if declared else b"%x\r\n%b\r\n" % (len(piece), piece))
+        connection.sendall(b"" if declared else b"0\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"connection: close" in answer
+
+
 def test_faults_need_their_flag(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A variable that leaked into production must not kill anything."""
     for name, value in {**ENVIRON, "COLLECTOR_FAULTS": "ingest.after_ack=kill"}.items():
