@@ -334,3 +334,18 @@ class FakeCatalog:
 def commit(name: str, on: int) -> bytes:
     """Return the body of a commit called *name* that builds on *on* earlier ones."""
     return json.dumps({"name": name, "on": on}).encode()
+
+
+KEY = "/bucket/ns/events/data/one.parquet"
+MANIFEST_LIST = "/bucket/ns/events/metadata/snap-1-0-u.avro"
+LOST = {"do": "applied", "then": {"answer": "drop"}}
+
+
+def echo(request: Seen) -> bytes:
+    """Answer with what was sent."""
+    return plain(200, request.body)
+
+
+def status(code: int, **fields: Any) -> dict[str, Any]:
+    """The action that answers so."""
+    return {"answer": "status", "status": code, **fields}
