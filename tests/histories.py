@@ -33,7 +33,7 @@ from reports.observed import (
     write_index,
     write_keys,
 )
-from reports.verdict import VerdictDoc
+from reports.verdict import Verdict, VerdictDoc
 
 A, B, C, D = 0, 1, 2, 3
 
@@ -309,3 +309,13 @@ class HandMadeRun:
     def judge(self) -> VerdictDoc:
         """Return the verdict on everything said so far."""
         return judge(self.written())
+
+
+def failed(verdict: VerdictDoc) -> set[str]:
+    """The checks that failed."""
+    return {check.id for check in verdict.checks if check.verdict is Verdict.FAIL}
+
+
+def doubtful(verdict: VerdictDoc) -> set[str]:
+    """The checks that could not tell."""
+    return {check.id for check in verdict.checks if check.verdict is Verdict.INCONCLUSIVE}
