@@ -1,7 +1,6 @@
 """What can go wrong while breaking things on purpose, each as one sentence for a person.
 
 ChaosError                     exit 255: the harness itself failed
-├── SetupFailed                a virtual environment or a tool could not be prepared
 ├── ToolMissing                a program the stack needs is not on this machine
 ├── PortTaken                  another program holds a port that was to be ours
 ├── NotReady                   a process was started and did not become ready in time
@@ -37,12 +36,6 @@ class ChaosError(Exception):
     def sentence(self) -> str:
         """The sentence shown to a person."""
         return str(self)
-
-
-class SetupFailed(ChaosError):
-    """A virtual environment or a tool could not be prepared."""
-
-    code = "setup_failed"
 
 
 class ToolMissing(ChaosError):

@@ -17,7 +17,6 @@
     ├── StoreError              the object store
     │   └── StoreUnavailable    no answer, or an answer that says "not now"
     └── CommitError             the catalog
-        ├── CommitRejected      the snapshot does not exist and never will
         └── CommitUnknown       the snapshot may exist: look before trying again
 """
 
@@ -129,10 +128,6 @@ class StoreUnavailable(StoreError):
 
 class CommitError(CollectorError):
     """The catalog did not confirm a commit."""
-
-
-class CommitRejected(CommitError):
-    """The catalog refused the commit for certain: its snapshot does not exist."""
 
 
 class CommitUnknown(CommitError):

@@ -125,14 +125,12 @@ class MasterClock:
 
     Attributes:
         offset_ns: What has to be added to this machine's clock.
-        error_ns: Half of the shortest round trip: the offset is right within this.
     """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._answers: list[tuple[int, int]] = []
         self.offset_ns = 0
-        self.error_ns = 0
 
     def __call__(self) -> int:
         """Return the master's time in nanoseconds."""
@@ -155,8 +153,7 @@ class MasterClock:
             if time.monotonic() > deadline:
                 raise GeneratorFailed(f"the master did not tell its time within {ANSWER_S:g} s.")
             gevent.sleep(0.05)
-        round_trip_ns, self.offset_ns = min(self._answers)
-        self.error_ns = round_trip_ns // 2
+        _, self.offset_ns = min(self._answers)  # of the shortest round trip: right within half of it
 
 
 class Lease:

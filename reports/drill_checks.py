@@ -40,15 +40,6 @@ def drill_checks(timeline: Iterable[Entry]) -> list[Check]:
     return checks
 
 
-def milestones(timeline: Iterable[Entry]) -> dict[str, dict[str, int]]:
-    """Return milliseconds to detect, mitigate and recover by check id, for the drills that say so."""
-    found = {
-        check.id: {f"{name}_ms": check.counts[f"{name}_ms"] for name in MILESTONES if f"{name}_ms" in check.counts}
-        for check in drill_checks(timeline)
-    }
-    return {name: times for name, times in found.items() if times}
-
-
 def _since_damage(entries: list[Entry], injected: list[int]) -> dict[str, int]:
     reached = [entry for entry in entries if entry.get("state") == "reached" and entry.get("milestone") in MILESTONES]
     if not reached:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import click
 import msgspec
+from rich.console import Console
 
 from loadtests.records.errors import RecordError
 from reports.answer_checks import answer_checks
@@ -31,6 +32,7 @@ from reports.reconcile import Punctual, Reconciliation, reconcile
 from reports.run_argument import find_run, run_argument
 from reports.run_checks import run_checks
 from reports.runrecords import RunRecords, read_run
+from reports.screen import print_first_screen
 from reports.thresholds import threshold_checks
 from reports.unusable import usable
 from reports.verdict import EXIT_CODES, Totals, VerdictDoc, worst, write_verdict
@@ -135,7 +137,7 @@ def main(run: str, runs: Path, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2))
     else:
-        click.echo("\n".join(document.first_screen))
+        print_first_screen(document, Console())
     sys.exit(document.exit_code)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import Struct, field
 
 from loadtests.records.documents import read_document, write_document
@@ -125,8 +124,3 @@ def read_verdict(path: Path) -> VerdictDoc:
         MissingRecord, CorruptRecord, NewerVersion: see `loadtests.records.errors`.
     """
     return read_document(path, VerdictDoc, schema=KIND)
-
-
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of verdict.json."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(VerdictDoc)}

@@ -65,15 +65,6 @@ def _ends_with_newline(path: Path) -> bool:
         return stream.read(1) == b"\n"
 
 
-def read_header(path: Path, kind: str) -> dict[str, Any]:
-    """Return the header of a stream after checking its version.
-
-    Raises:
-        MissingRecord, CorruptRecord, NewerVersion: see `loadtests.records.errors`.
-    """
-    return next(_lines(path, kind))
-
-
 def read_jsonl(path: Path, kind: str) -> Iterator[dict[str, Any]]:
     """Yield the records of a stream without its header.
 
