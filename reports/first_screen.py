@@ -121,7 +121,7 @@ def _capacity(section: Mapping[str, Any]) -> str:
         parts.append(f"held {longest['held_s']:.0f} s of {longest['fault']}{at}")
         if longest["refused_at_s"] is None:
             parts.append("no refusal in it")
-        elif not longest["full"]:
+        elif longest["full"] is False:
             parts.append(f"first refusal after {longest['refused_at_s']:.0f} s, not for want of room")
         if longest["needs_capacity_events"]:
             parts.append(f"a 10-minute outage needs capacity {longest['needs_capacity_events']:,}")

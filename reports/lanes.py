@@ -165,9 +165,7 @@ def _count_plot(frame: Frame, key: str, curves: list[Curve]) -> Any:
     top = _highest(curves) or 1.0
     plot = frame.bare(key, 150 if key == "arrivals" else 130, Range1d(0, top * 1.08))
     plot.yaxis.ticker.desired_num_ticks = 4
-    plot.yaxis.formatter = NumeralTickFormatter(format="0a" if top >= 8 else "0.[0]")
-    if 2_000 <= top < 8_000 or top >= 1_000_000:
-        plot.yaxis.formatter = NumeralTickFormatter(format="0.[0]a")
+    plot.yaxis.formatter = NumeralTickFormatter(format="0.[0]a")  # 1500 is 1.5k, not 2k beside another 2k
     return plot
 
 

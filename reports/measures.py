@@ -74,7 +74,9 @@ def capacity(records: RunRecords, truth: Samples) -> dict[str, Any]:
         "refused_events": int(history.refused_events.sum()),
         "first_refusal_unix_ns": None if first_refusal is None else records.unix_ns(first_refusal),
         "held": held,
-        "longest": max(held, key=lambda h: (h["refused_at_s"] is not None and h["full"], h["held_s"]), default=None),
+        "longest": max(
+            held, key=lambda h: (h["refused_at_s"] is not None and h["full"] is not False, h["held_s"]), default=None
+        ),
         "refusals": _refusals(records),
         **fill_section(records, truth, offered),
         "volume": volume_section(records),
@@ -108,16 +110,18 @@ def _held(records: RunRecords, window: FaultWindow, times: Any, fill: Any) -> di
     inside = refused[(refused >= window.start_ns) & (refused <= window.end_ns)]
     refused_at_s = (int(inside.min()) - window.start_ns) / 1e9 if len(inside) else None
     seen = fill[(times >= window.start_ns) & (times <= window.end_ns)]
-    full = not len(seen) or seen.max() >= FULL
-    held_s = refused_at_s if refused_at_s is not None and full else window.seconds
+    full = (
+        bool(seen.max() >= FULL) if len(seen) else None
+    )  # nobody knows: a refusal is then taken for one of a full buffer
+    held_s = refused_at_s if refused_at_s is not None and full is not False else window.seconds
     return {
         "fault": window.fault,
         "seconds": round(window.seconds, 3),
         "held_s": round(held_s, 3),
         "refused_at_s": None if refused_at_s is None else round(refused_at_s, 3),
         "max_fill": round(float(seen.max()), 4) if len(seen) else None,
-        "full": bool(full),
-        "needs_capacity_events": _forecast(records, refused_at_s, held_s) if full else None,
+        "full": full,
+        "needs_capacity_events": _forecast(records, refused_at_s, held_s) if full is not False else None,
     }
 
 

@@ -109,6 +109,19 @@ def test_a_refusal_with_room_left_is_not_the_end_of_the_buffer(tmp_path: Path) -
     assert "first refusal after 0 s, not for want of room" in said
 
 
+def test_where_nobody_says_how_full_it_was_that_is_not_known(tmp_path: Path) -> None:
+    """The refusal is taken for one of a full buffer, and the table does not claim that it was full."""
+    run = HandMadeRun(tmp_path, capacity_events=2000)
+    run.fault("catalog-outage", 20, 40)
+    run.acked(A, at=21)
+    run.refused(B, at=26)
+    run.table(A, at=41)
+
+    longest = run.judge().sections["capacity"]["longest"]
+
+    assert (longest["full"], longest["max_fill"], longest["held_s"]) == (None, None, 6.0)
+
+
 def test_a_moved_run_gives_the_same_bytes(run: HandMadeRun, tmp_path: Path) -> None:
     """A verdict is a pure function of the run directory."""
     run.fault("slow-r2", 19, 30)
