@@ -25,11 +25,17 @@ def offered_rate(records: RunRecords) -> float | None:
 
 
 def busiest_inflow(records: RunRecords) -> float | None:
-    """Return the events per second into the buffer of the most frequent type, on average over the run; None: nothing was due."""
-    rate, mix = offered_rate(records), records.info.mix
-    if not rate:
-        return None
-    return rate * (max(mix.values()) / sum(mix.values()) if mix else EQUAL_TYPES)
+    """Return the events per second into the busiest buffer, on average over the run; None: nothing was due."""
+    rate = offered_rate(records)
+    return rate * busiest_share(records) if rate else None
+
+
+def busiest_share(records: RunRecords) -> float:
+    """Return the share of all events that the busiest buffer takes: that of the most frequent type, where each has its own."""
+    mix = records.info.mix
+    if records.target.contract.buffers == "shared":
+        return 1.0
+    return max(mix.values()) / sum(mix.values()) if mix and sum(mix.values()) else EQUAL_TYPES
 
 
 def capacity_of(records: RunRecords) -> int | None:

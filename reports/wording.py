@@ -60,7 +60,7 @@ _WORDS = {
     "loss_per_kill_below": "Loss per kill, with 95 %, below",
     "mitigated_s": "Mitigated after",
     "recovered_s": "Recovered after",
-    "max_true_fill": "Most events of one type in truth, of one buffer",
+    "max_true_fill": "Fullest buffer in truth",
     "overflow_without_flush": "Time to overflow without a flush",
     "needs_capacity_events": "Capacity for a 10-minute outage",
     "not_sent": "Arrivals given up",

@@ -175,6 +175,8 @@ class Contract(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         durability: What a 2xx means. Under `memory`, events acknowledged before the process was killed may be lost; under
             `page_cache`, those acknowledged before a power cut, since a killed process loses nothing that it has written; under `fsync`
             and `committed`, none.
+        capacity_events: How many events one buffer holds.
+        buffers: `per_type`: each event type (and hour) has a buffer of its own; `shared`: there is one for all events.
         overflow: What a full buffer does. Under `drop_oldest`, events acknowledged before it was last full may be lost; under
             `reject` and `block` none may.
         limits: What a request may be at most; without them, requests at and over the limits cannot be sent.
@@ -185,6 +187,7 @@ class Contract(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
     durability: Literal["memory", "page_cache", "fsync", "committed"] = "fsync"
     capacity_events: Annotated[int, Meta(gt=0)] | None = None
+    buffers: Literal["per_type", "shared"] = "per_type"
     overflow: Literal["reject", "block", "drop_oldest"] = "reject"
     freshness_s: Positive = 120.0
     refusals: Refusals = field(default_factory=Refusals)

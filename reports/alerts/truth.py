@@ -87,7 +87,7 @@ def _with(files: list[FileKeys], producer: int, first: int, count: int) -> Itera
 def _add_pending(
     samples: Samples, records: RunRecords, grid: I64, pending: npt.NDArray[np.int64], names: tuple[str, ...]
 ) -> None:
-    capacity = capacity_of(records)
+    capacity, shared = capacity_of(records), records.target.contract.buffers == "shared"
     used = [index for index in range(len(names)) if pending[index].any()]
     for column, t_ns in enumerate(grid):
         at_s = records.unix_ns(int(t_ns)) / 1e9
@@ -95,6 +95,8 @@ def _add_pending(
         for index in used if capacity else ():
             labels = labels_of({"type": names[index]})
             samples.add(at_s, TRUTH["fill"], float(pending[index, column]) / float(capacity or 1), labels)
+        if capacity and shared and used:
+            samples.add(at_s, TRUTH["fill"], float(pending[:, column].sum()) / capacity, labels_of({}))
 
 
 def _add_commits(samples: Samples, records: RunRecords, grid: I64) -> None:

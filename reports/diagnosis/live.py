@@ -140,7 +140,8 @@ def _types(live: Live) -> Answer:
 
 
 def _buffer(live: Live) -> Answer:
-    inflow = max(live.rates_by_type().values(), default=None) or live.rate()
+    shared = live.target.contract.buffers == "shared"
+    inflow = (None if shared else max(live.rates_by_type().values(), default=None)) or live.rate()
     answer = buffer_answer(
         stated=live.target.contract.capacity_events, config=live.config, inflow=inflow, flush_s=_flush_s(live.watched)
     )

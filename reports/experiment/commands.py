@@ -23,8 +23,6 @@ from reports.experiment.survival import RETRY_CAP_S, Buffer, measure_survival
 from reports.experiment.sweep import Cell, Goals, cell_point, recommend, sweep
 
 FLUSH_AT = 0.5
-HOTTEST_SHARE = 1 / 3
-"""The default mix has three event types in equal shares."""
 
 
 @click.group(name="experiment")
@@ -105,8 +103,9 @@ def capacity(
     if start > highest:
         raise BadInput(f"--start {start:g} is above --highest {highest:g}.")
     question = "What is the highest rate at which nothing is lost, doubled, altered, refused, late or unanswered?"
-    size = _size(options, find_target(options.target)[1])
-    trial = Trial(for_s, size, _hottest_share(traffic), fault_of(fault, parameters), batch, traffic)
+    target = find_target(options.target)[1]
+    size = _size(options, target)
+    trial = Trial(for_s, size, _busiest_share(target, traffic), fault_of(fault, parameters), batch, traffic)
 
     def search(how: Trial, first: float | None, run: Run) -> Capacity:
         return find_capacity(
@@ -138,8 +137,8 @@ def _size(options: Options, target: Target) -> int | None:
     return int(given)
 
 
-def _hottest_share(traffic: str) -> float:
-    """The share of the commonest type.
+def _busiest_share(target: Target, traffic: str = "steady") -> float:
+    """The share of all events that the busiest buffer takes: that of the commonest type, where each has a buffer of its own.
 
     Raises:
         BadInput: there is no such traffic.
@@ -148,7 +147,7 @@ def _hottest_share(traffic: str) -> float:
         types = traffic_named(traffic).mix.types
     except BadTraffic as error:
         raise BadInput(str(error)) from error
-    return max(types.values()) / sum(types.values())
+    return 1.0 if target.contract.buffers == "shared" else max(types.values()) / sum(types.values())
 
 
 @experiment.command(name="survival")
@@ -169,7 +168,7 @@ def survival(options: Options, rates: str, at_rate: float | None, outage_s: floa
     chosen = numbers_of(rates, above=0)
     if fault not in catalogue():
         raise BadInput(f"there is no fault {fault!r}; `icequake list faults` shows what there is.")
-    buffer = Buffer(size, FLUSH_AT, timeout_ms / 1000, HOTTEST_SHARE)
+    buffer = Buffer(size, FLUSH_AT, timeout_ms / 1000, _busiest_share(find_target(options.target)[1]))
     settings = {**options.env, "ICEBERG_BUFFER_SIZE": str(size), "ICEBERG_BUFFER_TIMEOUT_MS": str(timeout_ms)}
     question = f"How long an outage ({fault}) does the buffer hold?"
 
@@ -206,7 +205,8 @@ def sweep_command(options: Options, sizes: str, timeouts_ms: str, r2_latencies_m
 
     def measure(lab: Lab) -> Answer:
         cells = sweep(lab.run, sizes_, timeouts_, latencies, events_per_s=events_per_s, for_s=for_s)
-        advice = recommend(cells, goals, events_per_s=events_per_s, hottest_share=HOTTEST_SHARE)
+        share = _busiest_share(find_target(options.target)[1])
+        advice = recommend(cells, goals, events_per_s=events_per_s, hottest_share=share)
         verified = None
         if advice is not None and verify_it:
             point = cell_point(advice.setting, max(latencies), events_per_s=events_per_s, for_s=for_s, repeat=1)

@@ -36,7 +36,9 @@ def compare_gauges(records: RunRecords, metrics: Metrics, scrapes: Scrapes) -> I
         usable &= (scrapes.end_ns < begin_ns) | (scrapes.begin_ns > end_ns)
     bounds = {"buffered": held.sum(axis=0).astype(np.float64)}
     if (capacity := _capacity(records)) is not None:
-        bounds["fill"] = np.minimum(held.max(axis=0, initial=0) / capacity, 1.0)
+        shared = records.target.contract.buffers == "shared"
+        fullest = held.sum(axis=0) if shared else held.max(axis=0, initial=0)
+        bounds["fill"] = np.minimum(fullest / capacity, 1.0)
     for word, bound in bounds.items():
         if word in scrapes.values:
             rounding = FILL_ROUNDING if word == "fill" else 0.0

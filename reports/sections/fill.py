@@ -8,7 +8,7 @@ import numpy as np
 
 from chaos.alerting.samples import Samples
 from chaos.alerting.words import TRUTH
-from reports.inflow import capacity_of
+from reports.inflow import busiest_share, capacity_of
 from reports.runrecords import RunRecords
 
 THRESHOLDS = (0.5, 0.7, 0.9)
@@ -22,9 +22,10 @@ def fill_section(records: RunRecords, truth: Samples, offered_events_per_s: floa
     times, fill = records.sample("fill_ratio")
     types = true_fill(truth)
     highest = np.max(list(types.values()), axis=0) if types else np.empty(0)
+    fullest = [float(max(series.values)) for series in truth.named(TRUTH["fill"]) if len(series.values)]
     return {
         "mean_fill": round(float(fill.mean()), 4) if len(fill) else None,
-        "max_true_fill": round(float(highest.max()), 4) if len(highest) else None,
+        "max_true_fill": round(max(fullest), 4) if fullest else None,
         **{f"above_{share * 100:.0f}_percent_s": _above_s(times, fill, share) for share in THRESHOLDS},
         "filled_by": _filled_by(types, highest),
         "overflow_without_flush": _overflow(records, offered_events_per_s),
@@ -32,8 +33,9 @@ def fill_section(records: RunRecords, truth: Samples, offered_events_per_s: floa
 
 
 def true_fill(truth: Samples) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
-    """Return the true fill of each event type, a value a second."""
-    return {dict(series.labels)["type"]: np.array(series.values) for series in truth.named(TRUTH["fill"])}
+    """Return what part of a buffer the events of each type truly filled, a value a second."""
+    named = ((dict(series.labels).get("type"), series) for series in truth.named(TRUTH["fill"]))
+    return {name: np.array(series.values) for name, series in named if name is not None}
 
 
 def _above_s(times: Any, fill: Any, share: float) -> float | None:
@@ -57,20 +59,14 @@ def _filled_by(types: dict[str, Any], highest: Any) -> list[dict[str, Any]]:
 
 
 def _overflow(records: RunRecords, offered: float | None) -> list[dict[str, Any]]:
-    """Seconds until the buffer of the busiest type is full when nothing is flushed, at this rate and at multiples of it."""
-    capacity, hottest = capacity_of(records), _hottest_share(records)
-    if capacity is None or not offered or not hottest:
+    """Seconds until the busiest buffer is full when nothing is flushed, at this rate and at multiples of it."""
+    capacity, busiest = capacity_of(records), busiest_share(records)
+    if capacity is None or not offered or not busiest:
         return []
     return [
         {
             "offered_events_per_s": round(offered * factor, 1),
-            "full_after_s": round(capacity / (offered * factor * hottest), 1),
+            "full_after_s": round(capacity / (offered * factor * busiest), 1),
         }
         for factor in RATES
     ]
-
-
-def _hottest_share(records: RunRecords) -> float:
-    """The share of the type with most events, by the run's mix; without one, types are equal thirds."""
-    mix = records.info.mix
-    return max(mix.values()) / sum(mix.values()) if mix and sum(mix.values()) else 1 / 3

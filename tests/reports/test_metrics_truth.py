@@ -146,6 +146,16 @@ def test_a_fill_that_is_clamped_fails(tmp_path: Path) -> None:
     assert "fill said 0.5; in truth at least 1" in check.claim
 
 
+@pytest.mark.parametrize(("buffers", "verdict"), [("per_type", PASS), ("shared", FAIL)])
+def test_a_shared_buffer_holds_the_events_of_all_types(tmp_path: Path, buffers: str, verdict: Verdict) -> None:
+    """Ten events of twenty: a half says enough of the fullest type, and too little of all."""
+    metrics = Metrics(url="http://127.0.0.1:1/metrics", fill="fill")
+    run = held(tmp_path, metrics=metrics, capacity_events=20, buffers=buffers)
+    run.said(25, fill=0.4)
+
+    assert truth(run).verdict is verdict
+
+
 def counted(tmp_path: Path) -> HandMadeRun:
     """Ten events were acknowledged one by one at 20 s, three refused; one snapshot holds them."""
     run = HandMadeRun(tmp_path, metrics=COUNTED)

@@ -91,6 +91,21 @@ def test_what_filled_the_buffer_is_counted_from_the_ledger(run: HandMadeRun) -> 
     assert len(rows) == 3
 
 
+def test_a_shared_buffer_is_filled_by_all_types_together(tmp_path: Path) -> None:
+    """It is full three times as soon, and in truth as full as all that is pending; the types keep their shares."""
+    found = {}
+    for buffers in ("per_type", "shared"):
+        run = HandMadeRun(tmp_path / buffers, capacity_events=600, buffers=buffers)
+        run.batch(0, 300, outcome=Outcome.ACKED, at=20)
+        run.table(*range(300), at=40)
+        records = read_run(run.written())
+        found[buffers] = fill_section(records, truth_samples(records), 60.0)
+    assert found["shared"]["max_true_fill"] == 0.5
+    assert found["per_type"]["max_true_fill"] == pytest.approx(0.5 / 3, abs=0.03)
+    assert [found[b]["overflow_without_flush"][0]["full_after_s"] for b in ("per_type", "shared")] == [30.0, 10.0]
+    assert found["shared"]["filled_by"] == found["per_type"]["filled_by"]
+
+
 def test_latency_is_told_by_fill(run: HandMadeRun) -> None:
     """A millisecond while empty, a second while full."""
     fill = SeriesWriter(run.run.series, "target", "abcd1234")
