@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -13,6 +14,8 @@ from reports.verdict import Verdict, VerdictDoc
 from reports.visible import visible
 
 STYLES = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
+WIDTH = 200
+"""Columns of a table that is printed to no terminal."""
 _LABEL_WIDTH = 10
 
 
@@ -28,6 +31,11 @@ def screen_line(line: str) -> ScreenLine:
     """Split a line such as `Capacity  held 61 s` at the gap after its label; a line without one has an empty label."""
     match = re.fullmatch(r"([A-Z][a-z]+) {2,}(.+)", line)
     return ScreenLine(match[1], match[2]) if match else ScreenLine("", line)
+
+
+def stdout_console() -> Console:
+    """A console for tables; where no terminal says how wide it is (a pipe, a scheduler's log), rows are not folded."""
+    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else WIDTH)
 
 
 def print_first_screen(doc: VerdictDoc, console: Console) -> None:

@@ -23,10 +23,9 @@ from reports.alerts.prometheus import ask_prometheus, differences
 from reports.errors import BadRequest, ReportError
 from reports.run_argument import find_run
 from reports.runrecords import RunRecords, read_run
+from reports.screen import stdout_console
 
 BAD_FILES = 254
-WIDTH = 140
-"""Where no terminal says how wide it is: in a file nothing needs to be cut."""
 
 
 @click.command(name="alerts")
@@ -70,7 +69,7 @@ def main(
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(_plain(found, records, theirs)), indent=2))
     else:
-        show(found, records, Console(soft_wrap=False, width=None if sys.stdout.isatty() else WIDTH), theirs)
+        show(found, records, stdout_console(), theirs)
     sys.exit(1 if found.findings else 0)
 
 

@@ -23,6 +23,7 @@ from reports.errors import ReportError
 from reports.history.expected import span_s
 from reports.run_argument import find_run
 from reports.runrecords import read_run
+from reports.screen import stdout_console
 from reports.unusable import usable
 
 
@@ -53,7 +54,7 @@ def main(run: str | None, runs: Path, target: str | None, span: str, usual: str 
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode([asdict(answer) for answer in answers]), indent=2))
     else:
-        show(answers, Console(highlight=False), title)
+        show(answers, stdout_console(), title)
     sys.exit(1 if any(answer.suspect for answer in answers) else 0)
 
 

@@ -24,6 +24,7 @@ from reports.history.prune import prune
 from reports.history.trend import integrity, newest_two
 from reports.history.wording import change_text, duration_text, figure_text, verdict_text, when
 from reports.run_argument import find_run
+from reports.screen import stdout_console
 from reports.verdict import Verdict
 from reports.visible import visible
 
@@ -74,7 +75,7 @@ def history(
         if as_json_:
             click.echo(msgspec.json.format(msgspec.json.encode([as_json(entry) for entry in found[-last:]]), indent=2))
         else:
-            console = Console()
+            console = stdout_console()
             console.print(_table(found[-last:], wide=console.width >= 120) if found else f"no run in {runs}")
         if expect_within is not None:
             sys.exit(_expect(found, preset, expect_within))
@@ -152,7 +153,7 @@ def _entry(runs: Path, name: str) -> Entry:
 
 
 def _show(found: Comparison, a: Entry, b: Entry) -> None:
-    console = Console()
+    console = stdout_console()
     for letter, entry in (("A", a), ("B", b)):
         console.print(
             f"{letter}  {entry.run_id}  {when(entry.started_unix_ns)}  {entry.verdict or 'none'}  {entry.scenario} on {entry.target}",
@@ -198,7 +199,7 @@ def trend(runs: Path, scenario: str | None, target: str | None, pin_name: str | 
     if as_json_:
         click.echo(msgspec.json.format(msgspec.json.encode(as_rows(trends)), indent=2))
     else:
-        _show_trends(trends, Console())
+        _show_trends(trends, stdout_console())
         if not trends:
             click.echo("no figure was measured in two runs of one kind")
     broken = integrity(newest_two(found))
