@@ -14,6 +14,7 @@ from msgspec import Struct, field
 
 from loadtests.records.documents import read_document, write_document
 from loadtests.records.schema import schema_name
+from reports.visible import visible
 
 KIND = "verdict"
 
@@ -124,3 +125,14 @@ def read_verdict(path: Path) -> VerdictDoc:
         MissingRecord, CorruptRecord, NewerVersion: see `loadtests.records.errors`.
     """
     return read_document(path, VerdictDoc, schema=KIND)
+
+
+def in_a_sentence(doc: VerdictDoc) -> str:
+    """Return what a run came to: what became of the events, or why the verdict is no PASS although nothing is wrong with them."""
+    headline = doc.first_screen[1] if len(doc.first_screen) > 1 else ""
+    totals = doc.totals
+    wrong = (totals.lost, totals.duplicated, totals.altered, totals.unexpected, totals.resurrected, totals.stuck)
+    reason = next((check for check in doc.checks if check.verdict is doc.verdict), None)
+    if doc.verdict is Verdict.PASS or any(wrong) or reason is None:
+        return headline
+    return visible(f"{reason.id}: {reason.claim}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from loadtests.records.errors import RecordError
 from loadtests.records.rundir import NightPart, RunDir, RunInfo
-from reports.verdict import Verdict, VerdictDoc, read_verdict
+from reports.verdict import Verdict, VerdictDoc, in_a_sentence, read_verdict
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _entry(root: Path, info: RunInfo, doc: VerdictDoc | None, problem: str | Non
         started_unix_ns=info.started_unix_ns,
         duration_s=0.0 if doc is None else doc.duration_s,
         verdict=None if doc is None else doc.verdict,
-        headline="" if doc is None or len(doc.first_screen) < 2 else doc.first_screen[1],
+        headline="" if doc is None else in_a_sentence(doc),
         fingerprint=fingerprint_of(info),
         versions=info.versions,
         figures={} if doc is None else figures_of(doc.sections),

@@ -21,7 +21,7 @@ from chaos.target import find_target
 from loadtests.records.errors import RecordError
 from loadtests.records.rundir import NightPart, new_run_id
 from reports.nightly.preset import PresetRun
-from reports.verdict import Verdict, read_verdict
+from reports.verdict import Verdict, in_a_sentence, read_verdict
 
 NOT_RUN = "not run, since the night was ended before"
 
@@ -102,6 +102,5 @@ def _do(asked: PresetRun, part: NightPart, running: Session, runs: Path, seed: i
     except Exception as error:  # the runs after it are of use all the same
         traceback.print_exc()
         return NightRun(asked, None, f"this is a fault of icequake itself: {error!r}", None)
-    headline = verdict.first_screen[1] if len(verdict.first_screen) > 1 else ""
     ended = runner.signalled or halt.asked(result.run.root)
-    return NightRun(asked, verdict.verdict, headline, result.run.root, ended)
+    return NightRun(asked, verdict.verdict, in_a_sentence(verdict), result.run.root, ended)

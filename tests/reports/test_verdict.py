@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from loadtests.records.errors import NewerVersion
-from reports.verdict import EXIT_CODES, Verdict, read_verdict, worst, write_verdict
+from reports.verdict import EXIT_CODES, Verdict, in_a_sentence, read_verdict, worst, write_verdict
 from tests.histories import A, B, HandMadeRun
 
 P, I, F = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL  # noqa: E741
@@ -49,3 +49,18 @@ def test_a_verdict_of_a_newer_major_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(NewerVersion, match="Read it with the icequake that wrote it"):
         read_verdict(path)
+
+
+def test_a_sentence_says_what_became_of_the_events_or_why_that_is_no_pass(tmp_path: Path) -> None:
+    """A night's mail and the history have one line a run: that all is there explains no INCONCLUSIVE."""
+    good, lost, doubtful = (HandMadeRun(tmp_path / name) for name in ("good", "lost", "doubtful"))
+    for run in (good, lost, doubtful):
+        run.acked(A, B)
+    good.table(A, B)
+    lost.table(A)
+    doubtful.table(A, B)
+    doubtful.fault("slow-r2", 20, 30, affected=0)
+
+    assert in_a_sentence(good.judge()).startswith("all 2 acknowledged events are in the table")
+    assert in_a_sentence(lost.judge()).startswith("1 of 2 acknowledged events are missing")
+    assert in_a_sentence(doubtful.judge()).startswith("run.faults_effective: step 0 (slow-r2) met no request")
