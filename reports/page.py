@@ -293,7 +293,8 @@ def _fault_row(index: int, fault: Fault) -> FaultRow:
         letter=letter(index),
         name=fault.name,
         state=fault.state,
-        planned=_window(fault.planned) or (f"after the {fault.trigger}" if fault.trigger else "not recorded"),
+        planned=_window(fault.planned)
+        or (f"after the {fault.trigger}" if fault.trigger else fault.asked or "not recorded"),
         effective=_window(fault.effective) or "never",
         affected=affected,
         params=value_of("", fault.params) if fault.params else "",

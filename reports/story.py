@@ -65,12 +65,13 @@ class Fault:
     Attributes:
         planned: The window the scenario asked for; None when a trigger decided it.
         trigger: What it was to wait for; None when the clock decided.
+        asked: Who asked for what the scenario does not have: `by hand` or `by a drill`; None where it does.
         effective: The window in which the fault was in place; None when it never was.
         state: armed, injected, healed, void or failed.
         affected: Target requests that met it; None where that cannot be counted.
         escaped: Requests that should have met it and did not; None where that cannot be counted.
         measured: What the mechanism measured of its effect, if anything.
-        params: What the scenario set for it.
+        params: What was set for it.
         reason: Why it is void or failed.
     """
 
@@ -78,6 +79,7 @@ class Fault:
     state: str
     planned: tuple[float, float] | None = None
     trigger: str | None = None
+    asked: str | None = None
     effective: tuple[float, float] | None = None
     affected: int | None = None
     escaped: int | None = None
@@ -190,7 +192,8 @@ def _phases(timeline: list[Entry], clock: Clock) -> Iterator[Span]:
 
 def _faults(timeline: list[Entry], scenario: Path, clock: Clock) -> Iterator[Fault]:
     inject = next((e["t_ns"] for e in timeline if e.get("event") == "phase" and e.get("phase") == "inject"), None)
-    plans = _plans(scenario)
+    plans, plans_known = _plans(scenario), scenario.is_file()
+    by_hand = {e.get("step") for e in timeline if e.get("event") == "operator" and e.get("action") == "inject"}
     for step in steps_of(timeline):
         if step.fault in NO_FAULTS:
             continue
@@ -202,7 +205,8 @@ def _faults(timeline: list[Entry], scenario: Path, clock: Clock) -> Iterator[Fau
         if step.start_ns is not None:
             end_s = clock.end_s if step.end_ns is None else clock.seconds(step.end_ns)
             effective = (clock.seconds(step.start_ns), end_s)
-        plan = plans[step.index] if step.index < len(plans) else {}
+        plan, params = (plans[step.index] if step.index < len(plans) else {}), said.get("params")
+        asked = None if plan or not plans_known else "by hand" if step.index in by_hand else "by a drill"
         yield Fault(
             name=step.fault,
             state=step.state,
@@ -212,7 +216,8 @@ def _faults(timeline: list[Entry], scenario: Path, clock: Clock) -> Iterator[Fau
             affected=step.affected,
             escaped=_whole(said.get("requests_escaped")),
             measured=said.get("measured"),
-            params=plan.get("with") if isinstance(plan.get("with"), dict) else None,
+            asked=asked,
+            params=plan.get("with") if isinstance(plan.get("with"), dict) else params if asked is not None else None,
             reason=step.reason,
         )
 

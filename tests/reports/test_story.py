@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from loadtests.records.errors import CorruptRecord
+from loadtests.records.rundir import RunDir
 from reports.story import Landing, Story, landing_of, read_story
+from tests.histories import HandMadeRun
 from tests.reports.drawn_runs import bare_run, full_run
 
 
@@ -112,3 +114,18 @@ def test_a_stream_of_another_kind_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(CorruptRecord):
         read_story(run)
+
+
+def test_a_fault_that_was_not_planned_says_who_asked_for_it(tmp_path: Path) -> None:
+    """In a live session nothing is planned: an operator injects, and so does a drill."""
+    run = HandMadeRun(tmp_path)
+    run.run.scenario.write_text("name: live\nsteps: []\n")
+    run.timeline("operator", at=19, action="inject", fault="slow-r2", step=0)
+    run.step("injected", at=20, fault="slow-r2", step=0, params={"latency_ms": 300})
+    run.step("healed", at=30, fault="slow-r2", step=0, requests_affected=3)
+    run.fault("r2-403-data", 31, 32, step=1)
+
+    by_hand, drilled = read_story(RunDir.open(run.written())).faults
+
+    assert (by_hand.asked, by_hand.planned, by_hand.params) == ("by hand", None, {"latency_ms": 300})
+    assert drilled.asked == "by a drill"
