@@ -106,7 +106,7 @@
     drawFill(buffer, over);
     chart(view.fillChart, "fill_ratio", 1, percent(buffer.fill_ratio), [0.5, 0.7, 0.9]);
     chart(view.freshChart, "freshness_s", contract.freshness_s, seconds(state.freshness_s), [contract.freshness_s]);
-    drawAlerts(state.alerts);
+    drawAlerts(state.alerts, over);
     drawDrills(state.drills);
     drawFaults(state);
     const open = run.phase === "inject" && !run.traffic_ended;
@@ -158,9 +158,10 @@
       el("ul", {}, ...row.checks.map(one => el("li", {class: one.ok ? "" : "bad"}, (one.ok ? "ok" : "NOT ok") + "  " + one.check + ": " + one.detail))))));
     if (!rows.length) view.done.append(el("span", {class: "dim"}, "no drill so far"));
   }
-  function drawAlerts(rows) {
+  function drawAlerts(rows, over) {
+    const was = row => over && row.state !== "ok" ? "was " : "";  // nothing is evaluated after the run
     view.alerts.replaceChildren(...rows.map(row => el("tr", {class: row.state},
-      el("td", {}, row.name), el("td", {}, row.state + (row.since_s === null ? "" : " since " + seconds(row.since_s))),
+      el("td", {}, row.name), el("td", {}, was(row) + row.state + (row.since_s === null ? "" : " since " + seconds(row.since_s))),
       el("td", {}, count(row.fired)), el("td", {class: "dim"}, row.about))));
   }
 

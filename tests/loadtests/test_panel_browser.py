@@ -241,6 +241,7 @@ def test_stop_shows_settling_and_then_the_verdict_with_its_report(session: tuple
     assert panel.report().title() == "the report"
     judged = {"acked": 1250, "visible": 1205, "pending": 44, "lost": 1, "duplicated": 2, "refused": 405}
     assert {name: panel.number(name) for name in judged} == judged
+    assert "was firing since 3.0 s" in panel.text, "alerts stand as they were at the end"
 
 
 def test_a_session_that_is_gone_is_said_to_be_gone(session: tuple[Session, str], panel: Panel) -> None:
