@@ -173,9 +173,9 @@ class Warden:
         request = {
             "argv": [os.fspath(part) for part in argv],
             "env": dict(os.environ if env is None else env),
-            "cwd": str(cwd or Path.cwd()),
-            "log": str(log),
-            "remove": [str(path) for path in remove],
+            "cwd": str((cwd or Path()).absolute()),  # the warden's own directory is another
+            "log": str(log.absolute()),
+            "remove": [str(path.absolute()) for path in remove],
         }
         try:
             answer = self._ask("spawn", request, child=(name, log))
@@ -199,7 +199,7 @@ class Warden:
 
     def use_journal(self, path: Path, run: str) -> None:
         """Write undo entries to this file from now on; those already open stay where they are."""
-        self.request("journal", path=str(path), run=run)
+        self.request("journal", path=str(path.absolute()), run=run)
 
     def request(self, op: str, **fields: Any) -> dict[str, Any]:
         """Ask the warden (see :mod:`chaos.warden`); raises WardenGone, or ProcessFailed when it says no."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import yaml
 
+from chaos.commands.numbers import FiniteRange
 from chaos.errors import BadLog
 from loadtests.baseline import Counted, count_log, profiles_of, write_profiles
 from loadtests.errors import BadTraffic
@@ -28,12 +29,8 @@ def baseline() -> None:
 @baseline.command()
 @click.argument("log", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Directory to write to.")
-@click.option(
-    "--speed", default=60.0, show_default=True, type=click.FloatRange(min=0.001), help="Of the replay scenario."
-)
-@click.option(
-    "--scale", default=1.0, show_default=True, type=click.FloatRange(min=1e-9), help="Its volume over the log's."
-)
+@click.option("--speed", default=60.0, show_default=True, type=FiniteRange(min=0.001), help="Of the replay scenario.")
+@click.option("--scale", default=1.0, show_default=True, type=FiniteRange(min=1e-9), help="Its volume over the log's.")
 @click.option("--since", type=click.DateTime(), help="Leave out events before this time (UTC).")
 @click.option("--until", type=click.DateTime(), help="Leave out events from this time on (UTC).")
 def record(log: Path, out: Path, speed: float, scale: float, since: datetime | None, until: datetime | None) -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from chaos.commands.numbers import FiniteRange
 from chaos.commands.table_access import access, table_options
 from chaos.table.clinic import Visit, visit
 from chaos.table.doctor import DAY_S, Options, Report, silent
@@ -29,7 +30,7 @@ _STYLES = {Severity.CRITICAL: "bold red", Severity.WARNING: "yellow", Severity.U
 @click.option("--current-only", is_flag=True, help="Leave out what only older snapshots need, and orphans.")
 @click.option("--no-write", is_flag=True, help="Try no permission that needs a scratch object or a (refused) commit.")
 @click.option("--location", metavar="URI", default=None, help="Where the table is, when the catalog cannot load it.")
-@click.option("--orphan-age-hours", type=click.FloatRange(0), default=DAY_S / 3600, show_default=True, help="Younger unreferenced objects may belong to a commit in flight.")  # fmt: skip
+@click.option("--orphan-age-hours", type=FiniteRange(0), default=DAY_S / 3600, show_default=True, help="Younger unreferenced objects may belong to a commit in flight.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(1, 256), default=8, show_default=True, help="Requests at a time.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def doctor(

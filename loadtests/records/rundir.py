@@ -143,6 +143,7 @@ class RunDir:
     """Paths and documents of one run directory. Create with `create`, read with `open` or `find`."""
 
     def __init__(self, root: Path, info: RunInfo) -> None:
+        root = root.absolute()  # processes that work elsewhere are given these paths
         self.root = root
         self.info = info
         self.ledger = root / "ledger"

@@ -7,6 +7,7 @@ from functools import partial
 
 import click
 
+from chaos.commands.numbers import FiniteRange
 from chaos.errors import BadInput
 from chaos.faults import catalogue
 from chaos.target import find_target
@@ -39,23 +40,21 @@ def experiment() -> None:
 @lab_options
 @click.option(
     "--start",
-    type=click.FloatRange(1),
+    type=FiniteRange(1),
     default=500.0,
     show_default=True,
     help="The first rate, events/s; then it doubles.",
 )
-@click.option("--highest", type=click.FloatRange(1), default=100_000.0, show_default=True, help="Go no higher.")
+@click.option("--highest", type=FiniteRange(1), default=100_000.0, show_default=True, help="Go no higher.")
 @click.option(
     "--for",
     "for_s",
-    type=click.FloatRange(2, 3600),
+    type=FiniteRange(2, 3600),
     default=10.0,
     show_default=True,
     help="Seconds of traffic a run at least, after three of warm-up; longer where a buffer fills slowly.",
 )
-@click.option(
-    "--precision", type=click.FloatRange(0.01, 0.5), default=0.1, show_default=True, help="When bisection stops."
-)
+@click.option("--precision", type=FiniteRange(0.01, 0.5), default=0.1, show_default=True, help="When bisection stops.")
 @click.option("--repeats", type=click.IntRange(1, 10), default=3, show_default=True, help="Searches, for the interval.")
 @click.option("--fault", default=None, help="What is on in every run, such as slow-r2 (default: nothing).")
 @click.option(
@@ -78,12 +77,12 @@ def experiment() -> None:
 @click.option(
     "--verify-for",
     "verify_s",
-    type=click.FloatRange(2, 86_400),
+    type=FiniteRange(2, 86_400),
     default=LONG_S,
     show_default=True,
     help="Seconds of the run at 95 %; that at 110 % lasts until a buffer would be full, at most as long.",
 )
-@click.option("--claim", type=click.FloatRange(1), default=None, help="Search nothing: verify this rate, events/s.")
+@click.option("--claim", type=FiniteRange(1), default=None, help="Search nothing: verify this rate, events/s.")
 def capacity(
     options: Options,
     start: float,
@@ -153,16 +152,14 @@ def _busiest_share(target: Target, traffic: str = "steady") -> float:
 @experiment.command(name="survival")
 @lab_options
 @click.option("--rates", default="200,600", show_default=True, help="Rates to measure, events/s.")
-@click.option(
-    "--at", "at_rate", type=click.FloatRange(1), default=None, help="The rate to answer for (default: the first)."
-)
-@click.option("--outage", "outage_s", type=click.FloatRange(1), default=600.0, show_default=True, help="The outage to size the buffer for, seconds.")  # fmt: skip
+@click.option("--at", "at_rate", type=FiniteRange(1), default=None, help="The rate to answer for (default: the first).")
+@click.option("--outage", "outage_s", type=FiniteRange(1), default=600.0, show_default=True, help="The outage to size the buffer for, seconds.")  # fmt: skip
 @click.option("--fault", default="catalog-down", show_default=True, help="What an outage is.")
 @click.option("--size", type=click.IntRange(10), default=2000, show_default=True, help="ICEBERG_BUFFER_SIZE.")
 @click.option(
     "--timeout-ms", type=click.IntRange(100), default=1000, show_default=True, help="ICEBERG_BUFFER_TIMEOUT_MS."
 )
-@click.option("--retry-cap", "retry_cap_s", type=click.FloatRange(0), default=RETRY_CAP_S, show_default=True, help="The longest that the target waits between two attempts to flush, seconds.")  # fmt: skip
+@click.option("--retry-cap", "retry_cap_s", type=FiniteRange(0), default=RETRY_CAP_S, show_default=True, help="The longest that the target waits between two attempts to flush, seconds.")  # fmt: skip
 def survival(options: Options, rates: str, at_rate: float | None, outage_s: float, fault: str, size: int, timeout_ms: int, retry_cap_s: float) -> None:  # fmt: skip
     """Predict and measure how long an outage the buffer holds."""
     chosen = numbers_of(rates, above=0)
@@ -184,16 +181,16 @@ def survival(options: Options, rates: str, at_rate: float | None, outage_s: floa
 @click.option("--sizes", default="500,2000", show_default=True, help="ICEBERG_BUFFER_SIZE.")
 @click.option("--timeouts-ms", default="500,2000,8000", show_default=True, help="ICEBERG_BUFFER_TIMEOUT_MS.")
 @click.option("--r2-latencies-ms", default="0,300", show_default=True, help="Latency added to R2.")
-@click.option("--events-per-s", type=click.FloatRange(1), default=200.0, show_default=True)
+@click.option("--events-per-s", type=FiniteRange(1), default=200.0, show_default=True)
 @click.option(
-    "--for", "for_s", type=click.FloatRange(4, 3600), default=12.0, show_default=True, help="Seconds of traffic a run."
+    "--for", "for_s", type=FiniteRange(4, 3600), default=12.0, show_default=True, help="Seconds of traffic a run."
 )
-@click.option("--freshness", "freshness_s", type=click.FloatRange(0.1), default=None, help="Goal: visible within so many seconds (p99).")  # fmt: skip
+@click.option("--freshness", "freshness_s", type=FiniteRange(0.1), default=None, help="Goal: visible within so many seconds (p99).")  # fmt: skip
 @click.option(
-    "--files-per-minute", type=click.FloatRange(0.1), default=None, help="Goal: at most so many data files a minute."
+    "--files-per-minute", type=FiniteRange(0.1), default=None, help="Goal: at most so many data files a minute."
 )
 @click.option(
-    "--outage", "outage_s", type=click.FloatRange(1), default=None, help="Goal: hold an outage of so many seconds."
+    "--outage", "outage_s", type=FiniteRange(1), default=None, help="Goal: hold an outage of so many seconds."
 )
 @click.option("--verify/--no-verify", "verify_it", default=True, show_default=True, help="Run the recommendation.")
 def sweep_command(options: Options, sizes: str, timeouts_ms: str, r2_latencies_ms: str, events_per_s: float, for_s: float, freshness_s: float | None, files_per_minute: float | None, outage_s: float | None, verify_it: bool) -> None:  # fmt: skip
@@ -221,9 +218,9 @@ def sweep_command(options: Options, sizes: str, timeouts_ms: str, r2_latencies_m
 @click.option("--a", "a_env", multiple=True, metavar="NAME=VALUE", help="What A sets.")
 @click.option("--b", "b_env", multiple=True, metavar="NAME=VALUE", help="What B sets.")
 @click.option("--pairs", type=click.IntRange(1, 50), default=6, show_default=True, help="Six are the fewest that give an interval.")  # fmt: skip
-@click.option("--events-per-s", type=click.FloatRange(1), default=400.0, show_default=True)
+@click.option("--events-per-s", type=FiniteRange(1), default=400.0, show_default=True)
 @click.option(
-    "--for", "for_s", type=click.FloatRange(2, 3600), default=10.0, show_default=True, help="Seconds of traffic a run."
+    "--for", "for_s", type=FiniteRange(2, 3600), default=10.0, show_default=True, help="Seconds of traffic a run."
 )
 def ab(options: Options, a_env: tuple[str, ...], b_env: tuple[str, ...], pairs: int, events_per_s: float, for_s: float) -> None:  # fmt: skip
     """Compare two configurations in turn, the difference with its noise."""

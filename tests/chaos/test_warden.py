@@ -222,6 +222,21 @@ def test_files_left_behind_are_removed(warden: Warden, tmp_path: Path) -> None:
     assert not leftover.exists()
 
 
+def test_paths_are_those_of_who_asks(warden: Warden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run directory below the present directory is found there, wherever the warden was started."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "left").touch()
+    monkeypatch.chdir(tmp_path)
+    warden.use_journal(Path("journal.jsonl"), "run1")
+    child = warden.spawn(
+        "child", python("import os; print(os.getcwd())"), log=Path("child.log"), cwd=Path("here"), remove=[Path("left")]
+    )
+    assert child.wait(PATIENCE_S) == 0
+    until(lambda: not (tmp_path / "left").exists())
+    assert (tmp_path / "child.log").read_text().strip() == str(tmp_path / "here")
+    assert (tmp_path / "journal.jsonl").is_file()
+
+
 def test_signalling_the_dead_is_fine(warden: Warden, tmp_path: Path) -> None:
     """A signal to a child that has ended goes nowhere, not to a process that got its pid."""
     child = warden.spawn("x", python(""), log=tmp_path / "log")

@@ -157,3 +157,12 @@ def test_run_ids_are_fit_for_a_namespace() -> None:
     ids = {new_run_id() for _ in range(200)}
     assert len(ids) == 200
     assert all(re.fullmatch(r"[a-z][a-z0-9]{7}", one) for one in ids)
+
+
+def test_paths_hold_in_every_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of a run work in directories of their own; where runs are may have been said from here."""
+    monkeypatch.chdir(tmp_path)
+    made = create(Path("runs"))
+    opened = RunDir.open(Path("runs") / made.root.name)
+
+    assert made.journal == opened.journal == tmp_path / "runs" / made.root.name / "journal.jsonl"
