@@ -15,8 +15,10 @@ from rich.table import Table as Grid
 from chaos.alerting.errors import AlertRuleError
 from chaos.alerting.rules import read_rules, rule_file
 from chaos.alerting.words import figures_of, metrics_of, table_for
+from chaos.errors import BadTarget
+from chaos.target import find_target
 from loadtests.records.errors import RecordError
-from loadtests.records.target import Target, load_target
+from loadtests.records.target import Target
 from reports.alerts.assess import Assessment, Fired, RuleReport, assess, section, watched_span
 from reports.alerts.dashboard import dashboard_json
 from reports.alerts.prometheus import ask_prometheus, differences
@@ -33,7 +35,7 @@ BAD_FILES = 254
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where run directories are.")  # fmt: skip
 @click.option("--rules", type=click.Path(path_type=Path, dir_okay=False), help="Judge this Prometheus rule file instead of our table.")  # fmt: skip
 @click.option("--prometheus", metavar="URL", help="Ask this Prometheus what the same alerts did in it while RUN went on, and say where it differs.")  # fmt: skip
-@click.option("--target", type=click.Path(path_type=Path, dir_okay=False), help="With --write: the target file whose metrics the rules name.")  # fmt: skip
+@click.option("--target", help="With --write: the target, a name or a file, whose metrics the rules name.")
 @click.option("--write", "write_to", type=click.Path(path_type=Path, dir_okay=False), help="Write our table as a Prometheus rule file for --target (or for the target of RUN).")  # fmt: skip
 @click.option("--dashboard", type=click.Path(path_type=Path, dir_okay=False), help="Write a Grafana dashboard for --target (or for the target of RUN).")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the assessment as JSON.")
@@ -42,7 +44,7 @@ def main(
     runs: Path,
     rules: Path | None,
     prometheus: str | None,
-    target: Path | None,
+    target: str | None,
     write_to: Path | None,
     dashboard: Path | None,
     as_json: bool,
@@ -60,7 +62,7 @@ def main(
         records = read_run(find_run(runs, run))
         found = assess(records, None if rules is None else read_rules(rules))
         theirs = None if prometheus is None else _asked(prometheus, records)
-    except (AlertRuleError, ReportError) as error:
+    except (AlertRuleError, BadTarget, ReportError) as error:
         _fail(error, error.exit_code)
     except RecordError as error:
         _fail(error, BAD_FILES)
@@ -90,12 +92,12 @@ def _plain(found: Assessment, records: RunRecords, theirs: dict[str, Fired] | No
     return plain
 
 
-def _target(path: Path | None, records: RunRecords | None) -> Target:
-    if path is not None:
-        return load_target(path)
+def _target(name: str | None, records: RunRecords | None) -> Target:
+    if name is not None:
+        return find_target(name)[1]
     if records is not None:
         return records.target
-    raise click.UsageError("--write and --dashboard need --target FILE or a RUN, whose metrics they are written for")
+    raise click.UsageError("--write and --dashboard need --target or a RUN, whose metrics they are written for")
 
 
 def _write(rules: Path | None, dashboard: Path | None, target: Target) -> None:

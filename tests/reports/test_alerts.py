@@ -269,3 +269,14 @@ def test_rules_and_dashboard_name_what_the_reference_collector_publishes() -> No
     for rule_ in (one for group in groups for one in group.rules):
         assert rule_.expression is not None
         assert rule_.expression.metrics() <= published, rule_.name
+
+
+def test_a_target_may_be_named(tmp_path: Path) -> None:
+    """As every other command takes it; an unknown one is told with those there are."""
+    out = tmp_path / "rules.yml"
+
+    assert CliRunner().invoke(main, ["--write", str(out), "--target", "reference"]).exit_code == 0
+    assert "collector_buffer_fill_ratio" in out.read_text()
+    unknown = CliRunner().invoke(main, ["--write", str(out), "--target", "nope"])
+    assert unknown.exit_code == 254
+    assert "there is no target 'nope'; there are naive, reference" in unknown.output
