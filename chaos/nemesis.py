@@ -125,9 +125,10 @@ class Nemesis:
             self._restarting.release()
 
     def _inject_in_turn(self, state: StepState, mechanism: Mechanism, env: Env) -> None:
-        step = state.step
+        step, began_ns = state.step, self._clock()
         injection = mechanism.inject(env, f"step{step.index}-{step.spec.name}")
-        self._note(state, "injected", params=step.spec.params)
+        # It acts from then on; by now its effect has been measured, which takes as long as the fault makes it.
+        self._note(state, "injected", params=step.spec.params, began_ns=began_ns)
         deadline_ns = self._clock() + round(step.for_s * 1e9)
         try:
             while self._clock() < deadline_ns and not injection.finished():

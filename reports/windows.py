@@ -16,6 +16,7 @@ class Step:
 
     Attributes:
         state: The last state: armed, injected, healed, void or failed.
+        start_ns: When its injection began: it acts before its effect has been measured, and only then it counts as injected.
         affected: Target requests that met the fault; None where the mechanism cannot count them.
     """
 
@@ -54,7 +55,8 @@ def steps_of(timeline: Iterable[Mapping[str, Any]]) -> list[Step]:
         if isinstance(affected, int):
             step.affected = affected
         if step.state == "injected" and step.start_ns is None:
-            step.start_ns = entry["t_ns"]
+            began_ns = entry.get("began_ns")
+            step.start_ns = began_ns if isinstance(began_ns, int) else entry["t_ns"]
         if step.state in ("healed", "failed", "void") and step.start_ns is not None:
             step.end_ns = entry["t_ns"]
         step.reason = entry.get("reason", entry.get("error", step.reason))

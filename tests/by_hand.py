@@ -149,14 +149,14 @@ def rows_of(run: Mapping[str, Any], files: list[DataFile], events: set[Event]) -
 
 
 def fault_windows(timeline: list[dict[str, Any]]) -> list[tuple[str, int, int]]:
-    """Return each fault with when it was injected and when it was gone, by start."""
+    """Return each fault with when its injection began and when it was gone, by start."""
     began: dict[int, tuple[str, int]] = {}
     found = []
     for entry in timeline:
         if entry.get("event") != "step":
             continue
         if entry["state"] == "injected":
-            began.setdefault(entry["step"], (entry["fault"], entry["t_ns"]))
+            began.setdefault(entry["step"], (entry["fault"], entry["began_ns"]))
         elif entry["state"] in ("healed", "failed", "void") and entry["step"] in began:
             found.append((*began.pop(entry["step"]), entry["t_ns"]))
     return sorted(found, key=lambda window: window[1])

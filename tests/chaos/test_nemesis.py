@@ -69,6 +69,7 @@ def test_a_step_is_armed_injected_and_healed(stage: Stage) -> None:
     armed, injected, healed = stage.history()
     assert (armed["state"], injected["state"], healed["state"]) == ("armed", "injected", "healed")
     assert (injected["fault"], injected["params"]) == ("fake", {"strength": 3})
+    assert injected["began_ns"] == stage.time.origin_ns + 3_000_000_000, "before its effect was measured"
     assert (healed["requests_affected"], healed["requests_escaped"], healed["measured"]) == (2, 1, {"probe": 5})
     assert fault.actions == ["inject", "heal", "effect"]
 

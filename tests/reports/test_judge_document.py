@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from reports.judge import judge, main
 from reports.verdict import Verdict, read_verdict
-from tests.histories import A, B, C, HandMadeRun
+from tests.histories import A, B, C, HandMadeRun, mono_ns
 
 PASS, FAIL, INCONCLUSIVE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
 
@@ -90,6 +90,21 @@ def test_capacity_is_the_time_until_the_first_refusal(tmp_path: Path) -> None:
 
     assert capacity["longest"]["refused_at_s"] == 6.0
     assert capacity["longest"]["needs_capacity_events"] == 200_000
+
+
+def test_a_fault_acts_before_its_effect_has_been_measured(tmp_path: Path) -> None:
+    """R2 so slow that measuring it took six seconds: the buffer was full before the fault counted as injected."""
+    run = HandMadeRun(tmp_path, capacity_events=2000)
+    run.step("injected", at=26, fault="slow-r2", began_ns=mono_ns(20))
+    run.step("healed", at=40, fault="slow-r2", requests_affected=9)
+    run.sampled(25, "fill_ratio", 1.0)
+    run.acked(A, at=21)
+    run.refused(B, at=25)
+    run.table(A, at=41)
+
+    longest = run.judge().sections["capacity"]["longest"]
+
+    assert (longest["held_s"], longest["refused_at_s"], longest["seconds"]) == (5.0, 5.0, 20.0)
 
 
 def test_a_refusal_with_room_left_is_not_the_end_of_the_buffer(tmp_path: Path) -> None:
