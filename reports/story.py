@@ -192,7 +192,7 @@ def _phases(timeline: list[Entry], clock: Clock) -> Iterator[Span]:
 
 def _faults(timeline: list[Entry], scenario: Path, clock: Clock) -> Iterator[Fault]:
     inject = next((e["t_ns"] for e in timeline if e.get("event") == "phase" and e.get("phase") == "inject"), None)
-    plans, plans_known = _plans(scenario), scenario.is_file()
+    plans = _plans(scenario)
     by_hand = {e.get("step") for e in timeline if e.get("event") == "operator" and e.get("action") == "inject"}
     for step in steps_of(timeline):
         if step.fault in NO_FAULTS:
@@ -205,8 +205,10 @@ def _faults(timeline: list[Entry], scenario: Path, clock: Clock) -> Iterator[Fau
         if step.start_ns is not None:
             end_s = clock.end_s if step.end_ns is None else clock.seconds(step.end_ns)
             effective = (clock.seconds(step.start_ns), end_s)
-        plan, params = (plans[step.index] if step.index < len(plans) else {}), said.get("params")
-        asked = None if plan or not plans_known else "by hand" if step.index in by_hand else "by a drill"
+        planned = plans is None or step.index < len(plans)
+        plan = plans[step.index] if plans is not None and step.index < len(plans) else {}
+        asked = None if planned else "by hand" if step.index in by_hand else "by a drill"
+        params = plan.get("with") if planned else said.get("params")
         yield Fault(
             name=step.fault,
             state=step.state,
@@ -217,19 +219,19 @@ def _faults(timeline: list[Entry], scenario: Path, clock: Clock) -> Iterator[Fau
             escaped=_whole(said.get("requests_escaped")),
             measured=said.get("measured"),
             asked=asked,
-            params=plan.get("with") if isinstance(plan.get("with"), dict) else params if asked is not None else None,
+            params=params if isinstance(params, dict) else None,
             reason=step.reason,
         )
 
 
-def _plans(scenario: Path) -> list[Entry]:
-    """Return the steps as the scenario has them; none when it cannot be read, since a report must not fail for it."""
+def _plans(scenario: Path) -> list[Entry] | None:
+    """Return the steps as the scenario has them; None when it cannot be read, since a report must not fail for it."""
     try:
         plain = yaml.safe_load(scenario.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return []
-    steps = plain.get("steps") if isinstance(plain, dict) else None
-    return [step if isinstance(step, dict) else {} for step in steps] if isinstance(steps, list) else []
+        return None
+    steps = plain.get("steps", []) if isinstance(plain, dict) else None
+    return [step if isinstance(step, dict) else {} for step in steps] if isinstance(steps, list) else None
 
 
 def _planned(plan: Entry, inject_ns: int | None, clock: Clock) -> tuple[float, float] | None:

@@ -129,3 +129,18 @@ def test_a_fault_that_was_not_planned_says_who_asked_for_it(tmp_path: Path) -> N
 
     assert (by_hand.asked, by_hand.planned, by_hand.params) == ("by hand", None, {"latency_ms": 300})
     assert drilled.asked == "by a drill"
+
+
+@pytest.mark.parametrize("text", ["name: [", "- 1", "name: x\nsteps: 3\n", None])
+def test_of_a_scenario_that_cannot_be_read_nobody_says_who_asked(tmp_path: Path, text: str | None) -> None:
+    """That its steps are not known does not make them a drill's."""
+    run = HandMadeRun(tmp_path)
+    if text is None:
+        run.run.scenario.unlink()
+    else:
+        run.run.scenario.write_text(text)
+    run.fault("slow-r2", 20, 30)
+
+    (fault,) = read_story(RunDir.open(run.written())).faults
+
+    assert (fault.asked, fault.planned, fault.params) == (None, None, None)
