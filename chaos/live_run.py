@@ -122,7 +122,7 @@ class LiveRunner(Runner):
             known = {"step": entry["step"], "fault": entry["fault"], "by_hand": entry["step"] >= self._first_by_hand}
             step = self._steps.setdefault(entry["step"], known)
             step["state"] = entry["state"]
-            step[f"{entry['state']}_s"] = t_s
+            step[f"{entry['state']}_s"] = self._at_s(entry.get("began_ns", entry["t_ns"]))
             step |= {key: entry[key] for key in ("params", "requests_affected", "reason", "error") if key in entry}
         elif entry["event"] == "drill":
             self._drill_heard(entry, t_s)

@@ -202,8 +202,7 @@
     const shown = state.steps.filter((step, index) => index >= recent || step.state === "injected");  // what is on can be healed
     view.lanes.replaceChildren(...shown.map(step => {
       const coming = step.state === "armed" && step.by_hand;  // it is on, and its effect is being measured
-      // A fault by hand acts from when it was asked for; when it counts as injected, its effect has been measured.
-      const from = step.by_hand && (coming || step.injected_s !== undefined) ? step.armed_s : step.injected_s, to = step.healed_s ?? step.void_s ?? step.failed_s ?? now;
+      const from = coming ? step.armed_s : step.injected_s, to = step.healed_s ?? step.void_s ?? step.failed_s ?? now;
       const words = "#" + step.step + " " + step.fault + " · " + (coming ? "being injected" : step.state) +
         (step.requests_affected === undefined ? "" : " · " + (step.requests_affected === null ? "requests that left no record" : count(step.requests_affected) + " requests") + " met it") +
         (step.reason ? " · " + step.reason : "") + (step.error ? " · " + step.error : "");

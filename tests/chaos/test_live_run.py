@@ -151,6 +151,16 @@ def test_inject_and_heal_stand_in_the_timeline_with_step_and_parameters(stage: S
     assert (heal["action"], heal["step"]) == ("heal", step)
 
 
+def test_a_fault_is_shown_from_when_it_acts(stage: Stage) -> None:
+    """It counts as injected when its effect has been measured, which a slow one makes slow."""
+    zero_ns = stage.runner.run.info.started_mono_ns
+    injected = {"event": "step", "step": 0, "fault": "slow-r2", "state": "injected"}
+    stage.runner._heard({**injected, "t_ns": zero_ns + 9_000_000_000, "began_ns": zero_ns + 4_000_000_000})
+
+    (step,) = stage.session.state(0)["steps"]
+    assert (step["injected_s"], step["state"]) == (4.0, "injected")
+
+
 def test_a_mark_is_one_line_of_at_most_200_characters(stage: Stage) -> None:
     """Line breaks and spaces are folded; nothing is no mark."""
     stage.act("mark", text="  paged\nthe on-call " + "x" * 300)
