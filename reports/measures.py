@@ -110,9 +110,8 @@ def _held(records: RunRecords, window: FaultWindow, times: Any, fill: Any) -> di
     inside = refused[(refused >= window.start_ns) & (refused <= window.end_ns)]
     refused_at_s = (int(inside.min()) - window.start_ns) / 1e9 if len(inside) else None
     seen = fill[(times >= window.start_ns) & (times <= window.end_ns)]
-    full = (
-        bool(seen.max() >= FULL) if len(seen) else None
-    )  # nobody knows: a refusal is then taken for one of a full buffer
+    # Where nobody knows how full it was, a refusal is taken for one of a full buffer.
+    full = bool(seen.max() >= FULL) if len(seen) else None
     held_s = refused_at_s if refused_at_s is not None and full is not False else window.seconds
     return {
         "fault": window.fault,

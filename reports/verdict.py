@@ -82,6 +82,11 @@ class Totals(Struct, frozen=True, kw_only=True):
     late: int = 0
     unwanted: int = 0
 
+    @property
+    def wrong(self) -> int:
+        """How many events are not where and what they should be, although the target had its time."""
+        return self.lost + self.duplicated + self.altered + self.unexpected + self.resurrected + self.stuck
+
 
 class VerdictDoc(Struct, frozen=True, kw_only=True):
     """The content of verdict.json.
@@ -130,9 +135,7 @@ def read_verdict(path: Path) -> VerdictDoc:
 def in_a_sentence(doc: VerdictDoc) -> str:
     """Return what a run came to: what became of the events, or why the verdict is no PASS although nothing is wrong with them."""
     headline = doc.first_screen[1] if len(doc.first_screen) > 1 else ""
-    totals = doc.totals
-    wrong = (totals.lost, totals.duplicated, totals.altered, totals.unexpected, totals.resurrected, totals.stuck)
     reason = next((check for check in doc.checks if check.verdict is doc.verdict), None)
-    if doc.verdict is Verdict.PASS or any(wrong) or reason is None:
+    if doc.verdict is Verdict.PASS or doc.totals.wrong or reason is None:
         return headline
     return visible(f"{reason.id}: {reason.claim}")

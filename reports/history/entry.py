@@ -111,8 +111,6 @@ def entry_of(root: Path) -> Entry | None:
 
 
 def _entry(root: Path, info: RunInfo, doc: VerdictDoc | None, problem: str | None) -> Entry:
-    totals = None if doc is None else doc.totals
-    names = ("lost", "duplicated", "altered", "unexpected", "resurrected", "stuck")
     return Entry(
         root=root,
         run_id=info.run_id,
@@ -127,7 +125,7 @@ def _entry(root: Path, info: RunInfo, doc: VerdictDoc | None, problem: str | Non
         fingerprint=fingerprint_of(info),
         versions=info.versions,
         figures={} if doc is None else figures_of(doc.sections),
-        losses=0 if totals is None else sum(int(getattr(totals, name)) for name in names),
+        losses=0 if doc is None else doc.totals.wrong,
         failed_checks=() if doc is None else tuple(c.id for c in doc.checks if c.verdict is Verdict.FAIL),
         problem=problem,
         expect=Verdict(info.expect) if info.expect in {verdict.value for verdict in Verdict} else None,
