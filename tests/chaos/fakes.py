@@ -60,8 +60,9 @@ class FakeFault:
         clock: Callable[[], int] = lambda: 0,
         finished: Callable[[], bool] = lambda: False,
         fails: dict[str, Exception] | None = None,
+        measure: Callable[[], object] = lambda: None,
     ) -> None:
-        self.name, self.params = name, {"strength": 3}
+        self.name, self.params, self._measure = name, {"strength": 3}, measure
         self._effect = effect or Effect(2, 1, None, {"probe": 5})
         self._clock, self._finished, self._fails = clock, finished, fails or {}
         self.done: list[tuple[str, int]] = []
@@ -79,6 +80,7 @@ class FakeFault:
     def inject(self, env: Env, name: str) -> FakeFault:
         self.drawn = env.rng.random()
         self._do("inject")
+        self._measure()
         self.on.set()
         return self
 

@@ -32,7 +32,7 @@ class Pretender:
         self.size = "2000"
         self.log: list[dict[str, Any]] = []
         self.on: list[str] = []
-        self.running, self.mended = True, False
+        self.running, self.mended, self.in_flight = True, False, False
 
     def arrive(self, count: int) -> None:
         new = [f"e{n}" for n in range(len(self.acks), len(self.acks) + count)]
@@ -69,6 +69,7 @@ class Pretender:
 
     def _flush(self, _body: bytes) -> dict[str, Any]:
         denied = {"r2-403", "r2-403-data"} & set(self.on) and self.lies != "permission not needed"
+        self.in_flight = bool(denied)
         if self.lies == "flush refused" or denied:
             raise DrillFailed("POST /flush was answered with 503: the flush was not decided")
         if self.lies == "flush does nothing":
@@ -165,6 +166,11 @@ class Pretender:
         if len(self.waiting) > 500 and not {"r2-403", "r2-403-data"} & set(self.on):
             self.table, self.waiting = self.table + self.waiting, []
 
+    def end_traffic(self) -> None:
+        """It takes its time: what waits is sealed by its age meanwhile, unless it waits behind a flush that cannot land."""
+        if not self.in_flight:
+            self.table, self.waiting = self.table + self.waiting, []
+
     def desk(self, name: str) -> Desk:
         def sleep(seconds: float) -> None:
             self.now_s += seconds
@@ -176,7 +182,7 @@ class Pretender:
             stop=self.stop,
             kill=self.kill,
             start=self.start,
-            end_traffic=lambda: None,
+            end_traffic=self.end_traffic,
             acked=lambda: len(self.acks),
             ledger=self,
             fault=self.fault,

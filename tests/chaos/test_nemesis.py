@@ -69,9 +69,18 @@ def test_a_step_is_armed_injected_and_healed(stage: Stage) -> None:
     armed, injected, healed = stage.history()
     assert (armed["state"], injected["state"], healed["state"]) == ("armed", "injected", "healed")
     assert (injected["fault"], injected["params"]) == ("fake", {"strength": 3})
-    assert injected["began_ns"] == stage.time.origin_ns + 3_000_000_000, "before its effect was measured"
     assert (healed["requests_affected"], healed["requests_escaped"], healed["measured"]) == (2, 1, {"probe": 5})
     assert fault.actions == ["inject", "heal", "effect"]
+
+
+def test_a_fault_acts_from_when_its_injection_began(stage: Stage) -> None:
+    """Measuring its effect takes time, which is part of the fault and not of `for_s`."""
+    fault = stage.fault(measure=lambda: stage.time.wait(threading.Event(), 5.0))
+    stage.play(step(0, fault, at_s=3, for_s=10))
+    stage.ended()
+    (_, begun_ns), (_, healed_ns), _ = fault.done
+    assert stage.history()[1]["began_ns"] == begun_ns == stage.time.origin_ns + 3_000_000_000
+    assert 15.0 <= (healed_ns - begun_ns) / 1e9 < 15.1
 
 
 def test_a_step_begins_and_ends_on_time(stage: Stage) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from loadtests.records.ledger import Outcome
-from reports.screen import ScreenLine, print_first_screen, screen_line
+from reports.screen import WIDTH, ScreenLine, print_first_screen, screen_line, stdout_console
 from reports.verdict import VerdictDoc
 from tests.histories import HandMadeRun
 from tests.reports.drawn_runs import pass_doc, verdict_doc
@@ -51,6 +51,16 @@ def test_a_terminal_gets_colour_and_lines_that_fit() -> None:
     after_where = next(i for i, line in enumerate(lines) if line.plain.startswith("Where")) + 1
     assert max(line.cell_len for line in lines) <= 60
     assert lines[after_where].plain.startswith(" " * 10)
+
+
+def test_a_table_in_a_pipe_is_not_folded_at_a_terminals_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler's log has no width; a terminal says its own."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    assert stdout_console().width == WIDTH
+
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert stdout_console().width == 80
 
 
 def test_control_characters_are_shown_not_sent() -> None:
