@@ -77,12 +77,13 @@ class Live:
         return sum(self.watched.growth(metrics.accepted).values()) / seconds
 
     def rates_by_type(self) -> dict[str, float]:
-        """Events a second by type, from the rise of each buffer's fill; empty when the target does not say."""
+        """Events a second by type, from the rise of each buffer's fill; empty when the target does not say, or nothing rose."""
         capacity = capacity_in_force(self.config) or self.target.contract.capacity_events
         seconds = self.watched.seconds
         if capacity is None or not seconds:
             return {}
-        return {kind: rise * capacity / seconds for kind, rise in self.watched.rise(TYPE_FILL, "type").items() if kind}
+        rates = {kind: rise * capacity / seconds for kind, rise in self.watched.rise(TYPE_FILL, "type").items() if kind}
+        return rates if any(rates.values()) else {}
 
 
 def diagnose_live(live: Live) -> list[Answer]:
@@ -117,7 +118,9 @@ def _spike(live: Live) -> Answer:
 def _types(live: Live) -> Answer:
     rates = live.rates_by_type()
     if not rates:
-        return Answer(TYPES, None, "the target does not say how full the buffer of each type is, or nothing came in")
+        return Answer(
+            TYPES, None, "the target does not say how full the buffer of each type is, or none was filling up"
+        )
     ranked = sorted(rates, key=lambda kind: -rates[kind])
     if live.usual is None:
         shares = ", ".join(f"{kind} {rates[kind] / sum(rates.values()):.0%}" for kind in ranked[:3])

@@ -86,6 +86,20 @@ def test_without_a_usual_run_volume_is_told_and_not_judged() -> None:
     assert "90 events/s" in found[0].answer
 
 
+@pytest.mark.parametrize("usual", [USUAL, None])
+def test_buffers_that_stay_full_tell_nothing_of_types(usual: Usual | None) -> None:
+    """The very moment at which somebody asks: what is full rises no more, whatever comes in."""
+    watched = Watched()
+    for second in range(21):
+        full = {f"collector_partition_fill_ratio{{hour=1,type={kind}}}": 1.0 for kind in USUAL.shares}
+        watched.take(START_S + second, {"accepted_total": 5_000.0, "fill": 1.0, "held": 3_000.0, **full})
+
+    said = {answer.question.split()[1]: answer for answer in answers(watched, usual=usual)}
+
+    assert said["specific"].suspect is None
+    assert "the fullest buffer is 100% full" in said["the"].evidence
+
+
 @pytest.mark.parametrize(
     ("watched", "probes", "question", "said"),
     [
