@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -128,6 +128,9 @@ def read_run(root: Path, *, observed: bool = True) -> RunRecords:
     ledgers = read_ledgers(run.ledger) if run.ledger.is_dir() else []
     watch = watch_of(_if_there(read_jsonl(run.visible, "visible")))
     timeline = list(_if_there(read_timeline(run.timeline)))
+    if seen is None:
+        latest_ns = _latest_ns(run, ledgers, timeline)
+        seen = Observed(run_id=run.info.run_id, table="", problem="nobody has read it yet", read_mono_ns=latest_ns)
     return RunRecords(
         run=run,
         target=run.load_target(),
@@ -142,15 +145,22 @@ def read_run(root: Path, *, observed: bool = True) -> RunRecords:
     )
 
 
-def _observed(run: RunDir, *, required: bool) -> Observed:
+def _observed(run: RunDir, *, required: bool) -> Observed | None:
     try:
         return read_index(run.observed)
     except NothingObserved:
         if required:
             raise
-        return Observed(
-            run_id=run.info.run_id, table="", problem="nobody has read it yet", read_mono_ns=run.info.started_mono_ns
-        )
+        return None
+
+
+def _latest_ns(run: RunDir, ledgers: Iterable[Ledger], timeline: Iterable[Mapping[str, Any]]) -> int:
+    """How far the records of a run reach that goes on."""
+    told = (int(entry.get("t_ns", 0)) for entry in timeline)
+    asked = (
+        int(ledger.records[name].max()) for ledger in ledgers for name in ("sent_ns", "done_ns") if len(ledger.records)
+    )
+    return max([run.info.started_mono_ns, *told, *asked])
 
 
 def _if_there(lines: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

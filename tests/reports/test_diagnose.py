@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,24 @@ def test_slow_answers_of_r2_are_found(run: HandMadeRun) -> None:
     asked(run, "r2", 5, end=10)
     asked(run, "r2", 700, begin=10)
     assert suspects(run)[0].startswith(R2)
+
+
+@pytest.mark.parametrize("slow_stage", ["put", None])
+def test_slow_answers_of_r2_are_found_while_the_run_goes_on(run: HandMadeRun, slow_stage: str | None) -> None:
+    """Its end is not recorded, and nobody has read its table: it reaches as far as its records do."""
+    sent(run, 10)
+    asked(run, "r2", 5, end=10)
+    asked(run, "r2", 5 if slow_stage else 700, begin=10)
+    flushed(run, "put", 0.05, 2.0 if slow_stage else 0.05)
+    run.ended(traffic_end_ns=None, healed_ns=None, settle_end_ns=None, settle=None)
+    root = run.written()
+    shutil.rmtree(root / "observed")
+
+    found = diagnose(read_run(root, observed=False))
+
+    assert found[0].suspect
+    assert found[0].question.startswith(R2)
+    assert next(answer for answer in found if answer.question.startswith(NETWORK)).suspect is False
 
 
 def test_r2_that_only_the_target_sees_to_be_slow_is_found_by_its_stages(run: HandMadeRun) -> None:
