@@ -35,6 +35,8 @@ from reports.inflow import capacity_in_force
 from reports.sections.volume import DEVIATIONS, GROWTH_MIN
 from reports.wording import number
 
+ALMOST_FULL = 0.9
+"""The runbook's line."""
 STAGES = "collector_flush_stage_seconds_total"
 FLUSHES = "collector_flush_duration_seconds_count"
 TYPE_FILL = "collector_partition_fill_ratio"
@@ -150,6 +152,10 @@ def _buffer(live: Live) -> Answer:
     )
     fill = live.watched.last(live.target.metrics.fill) if live.target.metrics is not None else None
     said = [] if fill is None else [f"the fullest buffer is {fill:.0%} full"]
+    if fill is not None and fill >= ALMOST_FULL and not answer.suspect:
+        text = f"yes: {said[0]}; it is too small for this load, or a flush takes too long"
+        # Least of all suspects: whatever keeps flushes from landing fills every buffer.
+        return Answer(answer.question, True, text, 1.0, [*answer.evidence, *live.notes])
     return Answer(answer.question, answer.suspect, answer.answer, answer.score, [*answer.evidence, *said, *live.notes])
 
 
